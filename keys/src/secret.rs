@@ -1,0 +1,76 @@
+//! A key that can sign, in memory.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::{PublicKey, Signature};
+
+/// An Ed25519 signing key. Its memory is wiped when it is dropped, and it never prints itself.
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    /// A new key from the system's random number generator.
+    ///
+    /// # Panics
+    /// When the system has no randomness to give; there is nothing safe to go on with.
+    pub fn generate() -> Self {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(seed.as_mut()).expect("the system's random number generator works");
+        Self::from_seed(&seed)
+    }
+
+    /// The key that belongs to a seed (RFC 8032, 5.1.5): the 32 bytes that a sealed file holds.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey::Ed25519(self.0.verifying_key())
+    }
+
+    /// Signs exactly `message`.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        use ed25519_dalek::Signer;
+        Signature { keyid: self.public().id(), bytes: self.0.sign(message).to_bytes().to_vec() }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.public().id().short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032, 7.1, test 3.
+    #[test]
+    fn signs_as_the_rfc_does() {
+        let seed: [u8; 32] = hex::decode("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let key = SigningKey::from_seed(&seed);
+        let signature = key.sign(&[0xaf, 0x82]);
+        assert_eq!(
+            hex::encode(&signature.bytes),
+            "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"
+        );
+        assert!(key.public().verifies(&[0xaf, 0x82], &signature));
+        assert!(!key.public().verifies(&[0xaf, 0x83], &signature));
+    }
+
+    #[test]
+    fn never_prints_the_secret() {
+        let key = SigningKey::generate();
+        assert!(!format!("{key:?}").contains(&hex::encode(key.seed())));
+    }
+}

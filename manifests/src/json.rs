@@ -1,0 +1,212 @@
+//! JSON read strictly and written canonically.
+//!
+//! Reading refuses what parsers disagree about: duplicate members, numbers with a fraction or exponent, nesting deeper
+//! than serde_json's 128. Writing is OLPC canonical JSON, the form TUF signatures cover (TUF 1.0.34, 4.2.1): members
+//! sorted by code point, no white space, and in strings only `"` and `\` escaped. It is *not* RFC 8785.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+/// A JSON value without floating point and without duplicate members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A whole number.
+    Integer(i128),
+    /// A string.
+    String(String),
+    /// An array.
+    Array(Vec<Json>),
+    /// An object; its members in canonical order.
+    Object(BTreeMap<String, Json>),
+}
+
+impl Json {
+    /// Parses one JSON text, strictly.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The value of anything that serialises.
+    pub fn of<T: Serialize>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(&serde_json::to_vec(value)?)
+    }
+
+    /// The value as OLPC canonical JSON: the bytes a TUF signature covers.
+    ///
+    /// Control characters stay raw in strings, so this is not always valid JSON: it is for signing, not for files.
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_canonical(&mut out);
+        out
+    }
+
+    /// The value as a file: compact JSON, members in canonical order.
+    pub fn to_file(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a Json value always serialises")
+    }
+
+    fn write_canonical(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(true) => out.extend_from_slice(b"true"),
+            Self::Bool(false) => out.extend_from_slice(b"false"),
+            Self::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Self::String(text) => write_canonical_string(text, out),
+            Self::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write_canonical(out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                out.push(b'{');
+                for (index, (name, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    write_canonical_string(name, out);
+                    out.push(b':');
+                    value.write_canonical(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+fn write_canonical_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        if byte == b'"' || byte == b'\\' {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Integer(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+                (Ok(number), _) => serializer.serialize_i64(number),
+                (_, Ok(number)) => serializer.serialize_u64(number),
+                _ => Err(serde::ser::Error::custom("a number beyond 64 bits")),
+            },
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(members) => serializer.collect_map(members),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value without fractions")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Integer(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Integer(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some((name, value)) = access.next_entry::<String, Json>()? {
+            if members.contains_key(&name) {
+                return Err(serde::de::Error::custom(format_args!("duplicate member `{name}`")));
+            }
+            members.insert(name, value);
+        }
+        Ok(Json::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        String::from_utf8(Json::parse(text.as_bytes()).unwrap().canonical()).unwrap()
+    }
+
+    #[test]
+    fn writes_canonical_json() {
+        let cases = [
+            (r#"{ "b" : 1, "a" : [ true, null, -7 ] }"#, r#"{"a":[true,null,-7],"b":1}"#),
+            (r#"{"é":1,"z":2,"Z":3}"#, r#"{"Z":3,"z":2,"é":1}"#),
+            (r#""a\"b\\c\nd\u00e9""#, "\"a\\\"b\\\\c\ndé\""),
+            (r#"{"a":{},"b":[]}"#, r#"{"a":{},"b":[]}"#),
+            ("18446744073709551615", "18446744073709551615"),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(canonical(input), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_what_parsers_disagree_about() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let cases =
+            [r#"{"a":1,"a":1}"#, "1.0", "1e3", "18446744073709551616", r#"{"a":1} x"#, "nope", "", deep.as_str()];
+        for input in cases {
+            assert!(Json::parse(input.as_bytes()).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_canonical_unless_strings_hold_control_characters() {
+        let value = Json::parse(br#"{"b":"\u00e9/\\\"","a":1}"#).unwrap();
+        assert_eq!(value.to_file(), value.canonical());
+    }
+}

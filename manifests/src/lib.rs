@@ -1,0 +1,39 @@
+//! What is trusted: TUF roles, releases, packagers, deployment and brake.
+//!
+//! Pure: bytes and the time come in as arguments, values and reasons go out. Nothing here opens a file, asks the
+//! network or reads a clock, so every rule can be tested with a table. The layout of a repository as paths is here
+//! too ([`network`]), because names are part of what is signed.
+//!
+//! The way of a document: bytes → [`tuf::TrustedMetadata`] (who may say so) → [`Catalogue`], [`Deployment`],
+//! [`Brake`], [`Packagers`] (what is said) → [`check_approval`] (both bodies) → [`ApprovedRelease`].
+
+pub mod network;
+pub mod tuf;
+
+mod approval;
+mod brake;
+mod catalogue;
+mod deployment;
+mod digest;
+mod json;
+mod names;
+mod packagers;
+mod path;
+mod release;
+mod routes;
+
+pub use approval::{ApprovedRelease, Refusal, check_approval};
+pub use brake::{Brake, Pause};
+pub use catalogue::{Catalogue, CatalogueEntry, CatalogueError, Listing};
+pub use deployment::{Assignment, AssignmentMode, Colleges, Deployment, DeploymentError};
+pub use digest::{Digest, DigestError, Hasher};
+pub use jiff::Timestamp as Instant;
+pub use json::Json;
+pub use names::{NameError, PackageName, Platform, SiteId, Text, Version};
+pub use packagers::{Packager, PackagerRefusal, Packagers};
+pub use path::{EntryPath, PathError, PathPattern, TargetPath};
+pub use release::{
+    Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, Mode, Node, Object,
+    RELEASE_PLACEHOLDER, Release, ReleaseError, SignedRelease, release_target,
+};
+pub use routes::Routes;

@@ -1,0 +1,72 @@
+//! How Mirabelle uses TUF: the roles below targets, their paths, and where a repository keeps its files.
+//!
+//! ```text
+//! root ── targets ──┬── catalogue    packages/*/*/*/release.json      and root's x-quorums
+//!                   ├── deployment   deployment/policy.json
+//!                   └── brake        brake/paused.json
+//! ```
+//!
+//! Each delegation is terminating and covers its paths alone, so no role can speak for another.
+
+use crate::Digest;
+use crate::tuf::RoleName;
+use crate::{PathPattern, TargetPath};
+
+/// The target that authorises packagers; of the top-level targets role.
+pub const PACKAGERS_TARGET: &str = "trust/packagers.json";
+/// The deployment's only target.
+pub const DEPLOYMENT_TARGET: &str = "deployment/policy.json";
+/// The brake's only target.
+pub const BRAKE_TARGET: &str = "brake/paused.json";
+
+/// The role of the approvers.
+pub fn catalogue_role() -> RoleName {
+    RoleName::new("catalogue")
+}
+
+/// The role of the operators.
+pub fn deployment_role() -> RoleName {
+    RoleName::new("deployment")
+}
+
+/// The role that can only withhold.
+pub fn brake_role() -> RoleName {
+    RoleName::new("brake")
+}
+
+/// The three roles and the paths each may speak about, in the order they are delegated.
+pub fn delegated_roles() -> [(RoleName, PathPattern); 3] {
+    [
+        (brake_role(), PathPattern::new(BRAKE_TARGET)),
+        (catalogue_role(), PathPattern::new("packages/*/*/*/release.json")),
+        (deployment_role(), PathPattern::new(DEPLOYMENT_TARGET)),
+    ]
+}
+
+/// `metadata/<version>.<role>.json`; the timestamp has no version (TUF 1.0.34, 6.2).
+pub fn metadata_path(role: &RoleName, version: Option<u64>) -> String {
+    match version {
+        Some(version) => format!("metadata/{version}.{}.json", role.file_stem()),
+        None => format!("metadata/{}.json", role.file_stem()),
+    }
+}
+
+/// `targets/<dir>/<digest>.<name>`
+pub fn target_path(path: &TargetPath, digest: Digest) -> Result<String, crate::PathError> {
+    Ok(format!("targets/{}", path.hashed(&digest.to_string())?))
+}
+
+/// `bundles/<digest>.tar.zst`
+pub fn bundle_path(digest: Digest) -> String {
+    format!("bundles/{digest}.tar.zst")
+}
+
+/// `objects/ab/cdef…`
+pub fn object_path(digest: Digest) -> String {
+    format!("objects/{}", digest.fanned_out())
+}
+
+/// `routes/<release digest>.json`
+pub fn routes_path(release: Digest) -> String {
+    format!("routes/{release}.json")
+}
