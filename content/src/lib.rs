@@ -1,1 +1,23 @@
+//! What is heavy: objects, bundles, foreign archives, unpacking.
+//!
+//! Synchronous, and streaming throughout: no function holds a whole file, bundle or archive in memory. Callers run it
+//! off their async threads.
+//!
+//! - [`ObjectStore`] keeps files by the SHA-256 of their bytes.
+//! - [`bundle`] writes a tree as one `.tar.zst` of independent frames and takes objects out of any of its frames.
+//! - [`archive`] reads what others made (tar, zip, wheel, .deb), bounded, into a [`Staging`] directory that nothing
+//!   can leave.
+//! - [`durable`] is the only place that promises anything about a power cut.
 
+pub mod archive;
+pub mod bundle;
+pub mod durable;
+
+mod staging;
+mod store;
+mod tar_reader;
+mod tree;
+
+pub use staging::{Staging, StagingError};
+pub use store::{Batch, ObjectError, ObjectStore};
+pub use tree::{SourceFile, SourceNode, TreeError, scan_tree};

@@ -124,7 +124,8 @@ mod tests {
     fn counts_one_key_under_two_ids_once() {
         let key = SigningKey::generate();
         let alias: KeyId = serde_json::from_str("\"alias\"").unwrap();
-        let ring = Keyring::new([(key.public().id(), key.public()), (alias.clone(), key.public())], 2).unwrap();
+        let ring =
+            Keyring::new([(key.public().id(), key.public()), (alias.clone(), key.public())], 2).unwrap();
         let signature = key.sign(b"m");
         let twice = [signature.clone(), Signature { keyid: alias, bytes: signature.bytes }];
         assert_eq!(ring.verify(b"m", &twice), Err(KeyringError::BelowThreshold { valid: 1, threshold: 2 }));

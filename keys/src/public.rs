@@ -71,7 +71,9 @@ impl PublicKey {
     /// Writes the key as a `PUBLIC KEY` PEM block; `None` for a key of an unsupported type.
     pub fn to_pem(&self) -> Option<String> {
         match self {
-            Self::Ed25519(key) => key.to_public_key_pem(ed25519_dalek::pkcs8::spki::der::pem::LineEnding::LF).ok(),
+            Self::Ed25519(key) => {
+                key.to_public_key_pem(ed25519_dalek::pkcs8::spki::der::pem::LineEnding::LF).ok()
+            }
             Self::Unsupported(_) => None,
         }
     }

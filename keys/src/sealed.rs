@@ -85,17 +85,18 @@ impl SealedKey {
         // Version 1 of PKCS#8, without the public key: OpenSSL 3 does not read version 2 (RFC 5958).
         let plain = KeypairBytes { secret_key: *key.seed(), public_key: None };
         let plain = plain.to_pkcs8_der().map_err(SealError::Encoding)?;
-        let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(|e| SealError::Encoding(e.into()))?;
+        let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(|e| SealError::Encoding(e))?;
 
         let mut salt = [0_u8; 16];
         let mut iv = [0_u8; 16];
-        getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut iv)).map_err(|_| {
-            SealError::Encoding(pkcs8::Error::KeyMalformed(pkcs8::KeyError::Invalid))
-        })?;
+        getrandom::fill(&mut salt)
+            .and_then(|()| getrandom::fill(&mut iv))
+            .map_err(|_| SealError::Encoding(pkcs8::Error::KeyMalformed(pkcs8::KeyError::Invalid)))?;
         let sealed = scrypt::Params::new(cost.log2_n, cost.r, cost.p)
             .map_err(|_| pkcs8::Error::KeyMalformed(pkcs8::KeyError::Invalid))
             .and_then(|params| {
-                pbes2::Parameters::generate_scrypt_aes256cbc(params, &salt, iv).map_err(pkcs8::Error::from)
+                pbes2::Parameters::generate_scrypt_aes256cbc(params, &salt, iv)
+                    .map_err(pkcs8::Error::EncryptedPrivateKey)
             })
             .and_then(|parameters| info.encrypt_with_params(parameters, passphrase))
             .map_err(SealError::Encoding)?;

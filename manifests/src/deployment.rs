@@ -3,7 +3,7 @@
 //! For now an assignment says "this release, for every workstation of these colleges"; groups, rings and windows grow
 //! from here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -126,11 +126,12 @@ impl Deployment {
 
     /// Puts `assignment` in place of what its colleges had for the package before; other colleges keep theirs.
     pub fn assign(&mut self, assignment: Assignment) {
-        let same = |other: &Assignment| {
-            other.package == assignment.package && other.platform == assignment.platform
-        };
+        let same =
+            |other: &Assignment| other.package == assignment.package && other.platform == assignment.platform;
         match &assignment.colleges {
-            Colleges::All => self.assignments.retain(|other| !(same(other) && other.colleges == Colleges::All)),
+            Colleges::All => {
+                self.assignments.retain(|other| !(same(other) && other.colleges == Colleges::All))
+            }
             Colleges::Only(colleges) => {
                 for other in self.assignments.iter_mut().filter(|other| same(other)) {
                     if let Colleges::Only(theirs) = &mut other.colleges {
@@ -144,18 +145,19 @@ impl Deployment {
     }
 
     fn check(&self) -> Result<(), DeploymentError> {
-        let mut seen: BTreeMap<(&PackageName, &Platform, Option<&SiteId>), ()> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for assignment in &self.assignments {
             let colleges: Vec<Option<&SiteId>> = match &assignment.colleges {
                 Colleges::All => vec![None],
                 Colleges::Only(colleges) => colleges.iter().map(Some).collect(),
             };
             for college in colleges {
-                if seen.insert((&assignment.package, &assignment.platform, college), ()).is_some() {
+                if !seen.insert((&assignment.package, &assignment.platform, college)) {
                     return Err(DeploymentError::Ambiguous {
                         package: assignment.package.clone(),
                         platform: assignment.platform.clone(),
-                        college: college.map_or("all colleges".to_owned(), |college| format!("college {college}")),
+                        college: college
+                            .map_or("all colleges".to_owned(), |college| format!("college {college}")),
                     });
                 }
             }
@@ -190,8 +192,10 @@ mod tests {
 
     #[test]
     fn a_college_of_its_own_comes_before_all() {
-        for assignments in [[assignment(1, &["*"]), assignment(2, &["57001"])], [assignment(2, &["57001"]), assignment(1, &["*"])]]
-        {
+        for assignments in [
+            [assignment(1, &["*"]), assignment(2, &["57001"])],
+            [assignment(2, &["57001"]), assignment(1, &["*"])],
+        ] {
             let deployment = Deployment::new(assignments.to_vec()).unwrap();
             assert_eq!(sequence_at(&deployment, "57001"), Some(2));
             assert_eq!(sequence_at(&deployment, "57002"), Some(1));

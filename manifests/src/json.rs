@@ -1,7 +1,7 @@
 //! JSON read strictly and written canonically.
 //!
 //! Reading refuses what parsers disagree about: duplicate members, numbers with a fraction or exponent, nesting deeper
-//! than serde_json's 128. Writing is OLPC canonical JSON, the form TUF signatures cover (TUF 1.0.34, 4.2.1): members
+//! than `serde_json`'s 128. Writing is OLPC canonical JSON, the form TUF signatures cover (TUF 1.0.34, 4.2.1): members
 //! sorted by code point, no white space, and in strings only `"` and `\` escaped. It is *not* RFC 8785.
 
 use std::collections::BTreeMap;
@@ -48,6 +48,9 @@ impl Json {
     }
 
     /// The value as a file: compact JSON, members in canonical order.
+    ///
+    /// # Panics
+    /// Never for a value that was parsed: only a number beyond 64 bits cannot be written.
     pub fn to_file(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a Json value always serialises")
     }
@@ -197,8 +200,16 @@ mod tests {
     #[test]
     fn refuses_what_parsers_disagree_about() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        let cases =
-            [r#"{"a":1,"a":1}"#, "1.0", "1e3", "18446744073709551616", r#"{"a":1} x"#, "nope", "", deep.as_str()];
+        let cases = [
+            r#"{"a":1,"a":1}"#,
+            "1.0",
+            "1e3",
+            "18446744073709551616",
+            r#"{"a":1} x"#,
+            "nope",
+            "",
+            deep.as_str(),
+        ];
         for input in cases {
             assert!(Json::parse(input.as_bytes()).is_err(), "{input}");
         }

@@ -105,7 +105,8 @@ impl Packagers {
     /// The packager who stands behind `signed`, if one does.
     pub fn packager_of(&self, signed: &SignedRelease) -> Result<&Packager, PackagerRefusal> {
         let release = &signed.release;
-        let mut refusal = PackagerRefusal::Unknown(signed.signatures.iter().map(|s| s.keyid.clone()).collect());
+        let mut refusal =
+            PackagerRefusal::Unknown(signed.signatures.iter().map(|s| s.keyid.clone()).collect());
         for packager in &self.packagers {
             let keyid = packager.key.id();
             let Some(signature) = signed.signatures.iter().find(|signature| signature.keyid == keyid) else {

@@ -309,10 +309,10 @@ pub struct DelegatedRole {
 impl DelegatedRole {
     /// True when the role may speak about `path`.
     pub fn covers(&self, path: &TargetPath) -> bool {
-        let by_pattern =
-            self.paths.iter().flatten().any(|pattern| pattern.matches(path.as_str()));
+        let by_pattern = self.paths.iter().flatten().any(|pattern| pattern.matches(path.as_str()));
         let hash = path.path_hash().to_string();
-        let by_hash = self.path_hash_prefixes.iter().flatten().any(|prefix| hash.starts_with(prefix.as_str()));
+        let by_hash =
+            self.path_hash_prefixes.iter().flatten().any(|prefix| hash.starts_with(prefix.as_str()));
         by_pattern || by_hash
     }
 }
@@ -334,7 +334,12 @@ macro_rules! constructor {
         }
     };
 }
-constructor!(Root { consistent_snapshot: true, keys: BTreeMap::new(), roles: BTreeMap::new(), quorums: BTreeMap::new() });
+constructor!(Root {
+    consistent_snapshot: true,
+    keys: BTreeMap::new(),
+    roles: BTreeMap::new(),
+    quorums: BTreeMap::new()
+});
 constructor!(Timestamp { meta: BTreeMap::new() });
 constructor!(Snapshot { meta: BTreeMap::new() });
 constructor!(Targets { delegations: None, targets: BTreeMap::new() });
@@ -345,9 +350,13 @@ mod tests {
 
     #[test]
     fn a_role_name_is_never_a_path() {
-        for (name, stem) in
-            [("a b?#", "a%20b%3F%23"), ("/x", "%2Fx"), ("../x", "..%2Fx"), ("catalogue", "catalogue"), ("é", "%C3%A9")]
-        {
+        for (name, stem) in [
+            ("a b?#", "a%20b%3F%23"),
+            ("/x", "%2Fx"),
+            ("../x", "..%2Fx"),
+            ("catalogue", "catalogue"),
+            ("é", "%C3%A9"),
+        ] {
             assert_eq!(RoleName::new(name).file_stem(), stem);
         }
     }

@@ -10,8 +10,8 @@ mod signed;
 mod trusted;
 
 pub use metadata::{
-    DelegatedRole, Delegations, FileMeta, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION, Snapshot,
-    TargetFile, Targets, Timestamp,
+    DelegatedRole, Delegations, FileMeta, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION,
+    Snapshot, TargetFile, Targets, Timestamp,
 };
 pub use search::{MAX_VISITED_ROLES, Search, Step};
 pub use signed::{Document, DocumentError, sign};

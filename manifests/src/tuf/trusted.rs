@@ -189,7 +189,8 @@ impl TrustedMetadata {
         let document = parse::<Timestamp>(bytes, &role)?;
         verify(&document, &role, &RoleName::root(), &keyring_of(&self.root, &role)?)?;
         let new = document.signed;
-        let named = new.snapshot().ok_or(MetadataError::Unnamed { role: RoleName::snapshot(), by: role.clone() })?;
+        let named =
+            new.snapshot().ok_or(MetadataError::Unnamed { role: RoleName::snapshot(), by: role.clone() })?;
         if let Some(old) = &self.timestamp {
             if new.version < old.version {
                 return Err(MetadataError::Rollback { role, got: new.version, trusted: old.version });
@@ -199,7 +200,11 @@ impl TrustedMetadata {
             }
             let floor = old.snapshot().map_or(0, |meta| meta.version);
             if named.version < floor {
-                return Err(MetadataError::Rollback { role: RoleName::snapshot(), got: named.version, trusted: floor });
+                return Err(MetadataError::Rollback {
+                    role: RoleName::snapshot(),
+                    got: named.version,
+                    trusted: floor,
+                });
             }
         }
         self.timestamp = Some(new);
@@ -222,9 +227,15 @@ impl TrustedMetadata {
         if let Some(old) = &self.snapshot {
             for (name, before) in &old.meta {
                 let role = || RoleName::new(name.strip_suffix(".json").unwrap_or(name));
-                let Some(after) = new.meta.get(name) else { return Err(MetadataError::Vanished { role: role() }) };
+                let Some(after) = new.meta.get(name) else {
+                    return Err(MetadataError::Vanished { role: role() });
+                };
                 if after.version < before.version {
-                    return Err(MetadataError::Rollback { role: role(), got: after.version, trusted: before.version });
+                    return Err(MetadataError::Rollback {
+                        role: role(),
+                        got: after.version,
+                        trusted: before.version,
+                    });
                 }
             }
         }
@@ -299,14 +310,17 @@ impl TrustedMetadata {
     }
 
     fn fresh_timestamp(&self) -> Result<(), MetadataError> {
-        let timestamp =
-            self.timestamp.as_ref().ok_or_else(|| MetadataError::OutOfOrder { role: RoleName::timestamp() })?;
+        let timestamp = self
+            .timestamp
+            .as_ref()
+            .ok_or_else(|| MetadataError::OutOfOrder { role: RoleName::timestamp() })?;
         self.fresh(timestamp, &RoleName::timestamp())
     }
 
     fn final_snapshot(&self) -> Result<&Snapshot, MetadataError> {
         let role = RoleName::snapshot();
-        let snapshot = self.snapshot.as_ref().ok_or_else(|| MetadataError::OutOfOrder { role: role.clone() })?;
+        let snapshot =
+            self.snapshot.as_ref().ok_or_else(|| MetadataError::OutOfOrder { role: role.clone() })?;
         let expected = self.snapshot_meta()?.version;
         if snapshot.version != expected {
             return Err(MetadataError::WrongVersion { role, got: snapshot.version, expected });
@@ -317,7 +331,11 @@ impl TrustedMetadata {
 
     fn fresh<T: RoleDocument>(&self, document: &T, role: &RoleName) -> Result<(), MetadataError> {
         if document.expires() <= self.now {
-            return Err(MetadataError::Expired { role: role.clone(), expired: document.expires(), now: self.now });
+            return Err(MetadataError::Expired {
+                role: role.clone(),
+                expired: document.expires(),
+                now: self.now,
+            });
         }
         Ok(())
     }
@@ -344,12 +362,18 @@ fn verify<T: RoleDocument>(
 }
 
 fn keyring_of(root: &Root, role: &RoleName) -> Result<Keyring, MetadataError> {
-    let keys =
-        root.roles.get(role).ok_or_else(|| MetadataError::Unnamed { role: role.clone(), by: RoleName::root() })?;
+    let keys = root
+        .roles
+        .get(role)
+        .ok_or_else(|| MetadataError::Unnamed { role: role.clone(), by: RoleName::root() })?;
     keys.keyring(&root.keys).map_err(|source| signatures(role, &RoleName::root(), source))
 }
 
-fn delegation_keyring(parent: &Targets, role: &RoleName, delegator: &RoleName) -> Result<Keyring, MetadataError> {
+fn delegation_keyring(
+    parent: &Targets,
+    role: &RoleName,
+    delegator: &RoleName,
+) -> Result<Keyring, MetadataError> {
     let unnamed = || MetadataError::Unnamed { role: role.clone(), by: delegator.clone() };
     // Stored under its name, such a role would replace a top-level one.
     let top_level = [RoleName::root(), RoleName::timestamp(), RoleName::snapshot(), RoleName::targets()];
@@ -357,7 +381,8 @@ fn delegation_keyring(parent: &Targets, role: &RoleName, delegator: &RoleName) -
         return Err(unnamed());
     }
     let delegations = parent.delegations.as_ref().ok_or_else(unnamed)?;
-    let delegation = delegations.roles.iter().find(|delegation| delegation.name == *role).ok_or_else(unnamed)?;
+    let delegation =
+        delegations.roles.iter().find(|delegation| delegation.name == *role).ok_or_else(unnamed)?;
     delegation.keys.keyring(&delegations.keys).map_err(|source| signatures(role, delegator, source))
 }
 

@@ -1,0 +1,27 @@
+//! Full bundles: a release as one ordinary `.tar.zst`, cut into independent zstd frames.
+//!
+//! ```text
+//! frame 0     links and empty directories (if there are any)
+//! frame 1…n   files, grouped by kind; each frame a run of whole tar entries
+//! last frame  the two zero blocks that end a tar
+//! ```
+//!
+//! `tar --zstd -x` unpacks the whole. Because frames are independent and cut between entries, any subset of objects
+//! is a few HTTP ranges of a static file. Files of equal content lie in one frame, the second as a hard link.
+//!
+//! Deterministic: order, headers (mtime 0, owner 0) and compression depend on the tree and the level alone, not on the
+//! machine, the number of threads or the clock.
+//!
+//! Threats: a bundle comes from a mirror or over a hostile wire, and its frames are decoded before anything about
+//! them is known to be true. So a decoder stops at the frame's signed length, its window is bounded, entries are taken
+//! only where the signed manifest has them with that size, and no object is kept before its digest matched.
+
+mod read;
+mod write;
+
+pub use read::{BundleError, read_frame, verify_bundle};
+pub use write::{DEFAULT_LEVEL, WriteError, WriteOptions, write_bundle};
+
+/// Bytes of tar in one frame, unless a single file is larger. Measured on this project's corpus, frames of 8 MiB cost
+/// 1 to 2 % against one solid stream, and level 19 then needs some 80 MB to compress one.
+const FRAME_BYTES: u64 = 8 << 20;
