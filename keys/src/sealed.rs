@@ -85,7 +85,7 @@ impl SealedKey {
         // Version 1 of PKCS#8, without the public key: OpenSSL 3 does not read version 2 (RFC 5958).
         let plain = KeypairBytes { secret_key: *key.seed(), public_key: None };
         let plain = plain.to_pkcs8_der().map_err(SealError::Encoding)?;
-        let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(|e| SealError::Encoding(e))?;
+        let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(SealError::Encoding)?;
 
         let mut salt = [0_u8; 16];
         let mut iv = [0_u8; 16];

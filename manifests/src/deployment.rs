@@ -130,7 +130,7 @@ impl Deployment {
             |other: &Assignment| other.package == assignment.package && other.platform == assignment.platform;
         match &assignment.colleges {
             Colleges::All => {
-                self.assignments.retain(|other| !(same(other) && other.colleges == Colleges::All))
+                self.assignments.retain(|other| !(same(other) && other.colleges == Colleges::All));
             }
             Colleges::Only(colleges) => {
                 for other in self.assignments.iter_mut().filter(|other| same(other)) {

@@ -1,0 +1,428 @@
+//! Asking one server for bytes: bounded, retried, resumed at the byte.
+//!
+//! Threats and the defence for each:
+//! - *A body without end*: every fetch states how many bytes it takes, and stops there.
+//! - *A server that sends nothing for ever* (slow retrieval): a time limit on each read, none on the whole, which would
+//!   forbid large files on slow links.
+//! - *A server that answers a range with something else*: `Content-Range` must begin where we asked; `If-Range` makes a
+//!   changed file begin again rather than be glued to the old one's start.
+//! - *A redirect to elsewhere*: not followed; a repository's files are where its base address says.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+
+use crate::partial::{Partial, Writer};
+use crate::retry::RetryPolicy;
+
+/// A server that is not reached within this is down.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// A server that says nothing for this long has stalled.
+const STALL_TIME: Duration = Duration::from_secs(30);
+
+/// The address below which a repository's files lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream(reqwest::Url);
+
+/// Why a text is not the address of a server.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not the address of a server: it should look like `http://node.example:8080/`")]
+pub struct UpstreamError(String);
+
+impl std::str::FromStr for Upstream {
+    type Err = UpstreamError;
+
+    fn from_str(text: &str) -> Result<Self, UpstreamError> {
+        let slash = if text.ends_with('/') { "" } else { "/" };
+        let url = reqwest::Url::parse(&format!("{text}{slash}")).ok();
+        url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
+            .map(Self)
+            .ok_or_else(|| UpstreamError(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl Upstream {
+    fn url(&self, path: &str) -> Result<reqwest::Url, FetchError> {
+        // `set_path` would read `?` and `#` in a role's name; `join` would read `..`. Segments are taken as they are.
+        let mut url = self.0.clone();
+        url.path_segments_mut()
+            .map_err(|()| FetchError::NotAPath { path: path.to_owned() })?
+            .pop_if_empty()
+            .extend(path.split('/'));
+        Ok(url)
+    }
+}
+
+/// What one fetcher has received, for progress bars and budgets.
+#[derive(Debug, Default)]
+pub struct Meter {
+    received: AtomicU64,
+}
+
+impl Meter {
+    /// Bytes of bodies received so far, those of failed attempts included.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+}
+
+/// Why bytes could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server does not have it.
+    #[error("{url} does not exist")]
+    NotFound {
+        /// What was asked for.
+        url: String,
+    },
+    /// The server answered with something else than the file.
+    #[error("{url} was answered with status {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The answer.
+        status: u16,
+    },
+    /// The server could not be reached, or broke off, time after time.
+    #[error("{url} could not be fetched in {attempts} attempts")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// Attempts without progress.
+        attempts: u32,
+        /// What went wrong the last time.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// More bytes than there should be.
+    #[error("{url} is longer than the {limit} bytes it may have")]
+    TooLong {
+        /// What was asked for.
+        url: String,
+        /// How many were allowed.
+        limit: u64,
+    },
+    /// The server ended a file early, time after time.
+    #[error("{url} ended after {got} of {expected} bytes")]
+    TooShort {
+        /// What was asked for.
+        url: String,
+        /// How many it should have.
+        expected: u64,
+        /// How many came.
+        got: u64,
+    },
+    /// The server does not answer ranges, or not the one that was asked for.
+    #[error("{url} does not answer range requests")]
+    NoRanges {
+        /// What was asked for.
+        url: String,
+    },
+    /// The client could not be made.
+    #[error("the HTTP client could not be started")]
+    Client(#[source] reqwest::Error),
+    /// Not a path below a base address.
+    #[error("`{path}` is not a path on a server")]
+    NotAPath {
+        /// The path.
+        path: String,
+    },
+    /// The bytes came, and could not be written.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
+impl FetchError {
+    /// True when asking another server, or the same one later, may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TooShort { .. } => true,
+            Self::Status { status, .. } => is_retryable_status(*status),
+            Self::NotFound { .. }
+            | Self::TooLong { .. }
+            | Self::NoRanges { .. }
+            | Self::Client(_)
+            | Self::NotAPath { .. }
+            | Self::Disk(_) => false,
+        }
+    }
+}
+
+fn is_retryable_status(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// Asks one server.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    client: reqwest::Client,
+    upstream: Upstream,
+    retry: RetryPolicy,
+    meter: Arc<Meter>,
+}
+
+/// One attempt's end.
+enum Attempt {
+    Failed { error: FetchError, retry_after: Option<Duration> },
+    Final(FetchError),
+}
+
+impl From<io::Error> for Attempt {
+    fn from(error: io::Error) -> Self {
+        Self::Final(FetchError::Disk(error))
+    }
+}
+
+impl Fetcher {
+    /// Asks `upstream`.
+    pub fn new(upstream: Upstream, retry: RetryPolicy) -> Result<Self, FetchError> {
+        // Only the first call in a process has an effect, and every caller wants the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("mirabelle/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIME)
+            .read_timeout(STALL_TIME)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(FetchError::Client)?;
+        Ok(Self { client, upstream, retry, meter: Arc::default() })
+    }
+
+    /// The server that is asked.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// What was received so far.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Fetches a small file whole into memory: at most `limit` bytes.
+    pub async fn bytes(&self, path: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+        let url = self.upstream.url(path)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            match self.try_bytes(&url, limit).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(attempt) => attempts.failed(attempt, false).await?,
+            }
+        }
+    }
+
+    async fn try_bytes(&self, url: &reqwest::Url, limit: u64) -> Result<Vec<u8>, Attempt> {
+        let response = self.send(url, None).await?;
+        let stated = response.content_length();
+        let mut stream = response.bytes_stream();
+        let mut bytes: Vec<u8> = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk = self.receive(url, chunk)?;
+            if bytes.len() as u64 + chunk.len() as u64 > limit {
+                return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        match stated {
+            Some(expected) if expected != bytes.len() as u64 => {
+                let error = FetchError::TooShort { url: url.to_string(), expected, got: bytes.len() as u64 };
+                Err(Attempt::Failed { error, retry_after: None })
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Fetches `range` of a file of `length` bytes into `partial`, going on after what is there already.
+    pub(crate) async fn range(
+        &self,
+        path: &str,
+        range: Range<u64>,
+        length: u64,
+        partial: &Partial,
+    ) -> Result<(), FetchError> {
+        let url = self.upstream.url(path)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let before = self.meter.received();
+            match self.try_range(&url, range.clone(), length, partial).await {
+                Ok(()) => return Ok(()),
+                Err(attempt) => attempts.failed(attempt, self.meter.received() > before).await?,
+            }
+        }
+    }
+
+    async fn try_range(
+        &self,
+        url: &reqwest::Url,
+        range: Range<u64>,
+        length: u64,
+        partial: &Partial,
+    ) -> Result<(), Attempt> {
+        let expected = range.end - range.start;
+        let mut have = partial.length();
+        if have > expected {
+            partial.discard()?;
+            have = 0;
+        }
+        if have == expected {
+            return Ok(());
+        }
+        let start = range.start + have;
+        let whole = start == 0 && range.end == length;
+        let asked = (!whole).then(|| (start..range.end, partial.etag().filter(|_| have > 0)));
+        let response = self.send(url, asked).await?;
+        let (mut writer, have) = place(url, &response, &range, have, partial).await?;
+        let received = self.receive_into(url, response, have, expected, &mut writer).await;
+        // Also after a failure: what arrived is where the next attempt goes on.
+        writer.finish().await?;
+        match received {
+            Ok(have) if have == expected => Ok(()),
+            Ok(got) => {
+                let error = FetchError::TooShort { url: url.to_string(), expected, got };
+                Err(Attempt::Failed { error, retry_after: None })
+            }
+            Err(attempt) => {
+                if matches!(attempt, Attempt::Final(FetchError::TooLong { .. })) {
+                    partial.discard()?;
+                }
+                Err(attempt)
+            }
+        }
+    }
+
+    /// Appends a response's body to what is `have` bytes long already; returns how long it is then.
+    async fn receive_into(
+        &self,
+        url: &reqwest::Url,
+        response: Response,
+        mut have: u64,
+        limit: u64,
+        writer: &mut Writer,
+    ) -> Result<u64, Attempt> {
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = self.receive(url, chunk)?;
+            have += chunk.len() as u64;
+            if have > limit {
+                return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
+            }
+            writer.append(&chunk).await?;
+        }
+        Ok(have)
+    }
+
+    async fn send(
+        &self,
+        url: &reqwest::Url,
+        range: Option<(Range<u64>, Option<String>)>,
+    ) -> Result<Response, Attempt> {
+        let mut request = self.client.get(url.clone());
+        if let Some((range, etag)) = range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+            if let Some(etag) = etag {
+                request = request.header(IF_RANGE, etag);
+            }
+        }
+        let response = request.send().await.map_err(|source| self.broken(url, source))?;
+        let status = response.status();
+        match status {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
+            StatusCode::NOT_FOUND => Err(Attempt::Final(FetchError::NotFound { url: url.to_string() })),
+            _ => {
+                let error = FetchError::Status { url: url.to_string(), status: status.as_u16() };
+                if !is_retryable_status(status.as_u16()) {
+                    return Err(Attempt::Final(error));
+                }
+                let seconds =
+                    response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                Err(Attempt::Failed { error, retry_after: seconds.map(Duration::from_secs) })
+            }
+        }
+    }
+
+    fn receive(&self, url: &reqwest::Url, chunk: reqwest::Result<Bytes>) -> Result<Bytes, Attempt> {
+        let chunk = chunk.map_err(|source| self.broken(url, source))?;
+        self.meter.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        Ok(chunk)
+    }
+
+    fn broken(&self, url: &reqwest::Url, source: reqwest::Error) -> Attempt {
+        // The address is in our own words already.
+        let source = source.without_url();
+        let error = FetchError::Unreachable { url: url.to_string(), attempts: self.retry.attempts, source };
+        Attempt::Failed { error, retry_after: None }
+    }
+}
+
+/// Where a response's bytes go: after those that are here, or from the start. Returns also how many stay.
+async fn place(
+    url: &reqwest::Url,
+    response: &Response,
+    range: &Range<u64>,
+    have: u64,
+    partial: &Partial,
+) -> Result<(Writer, u64), Attempt> {
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+    let no_ranges = || Attempt::Final(FetchError::NoRanges { url: url.to_string() });
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        let answered = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let begins = answered.and_then(|value| value.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        if begins != Some(range.start + have) {
+            return Err(no_ranges());
+        }
+        return Ok(if have == 0 { (partial.start(etag).await?, 0) } else { (partial.resume().await?, have) });
+    }
+    // The whole file: the server has no ranges, or the file is no longer the one we hold the start of.
+    if range.start > 0 {
+        partial.discard()?;
+        return Err(no_ranges());
+    }
+    Ok((partial.start(etag).await?, 0))
+}
+
+/// Counts failures in a row and waits between them.
+struct Attempts {
+    policy: RetryPolicy,
+    failed: u32,
+}
+
+impl Attempts {
+    fn new(policy: RetryPolicy) -> Self {
+        Self { policy, failed: 0 }
+    }
+
+    /// Takes note of a failure: waits until it is time to try again, or gives up with its error.
+    async fn failed(&mut self, attempt: Attempt, progressed: bool) -> Result<(), FetchError> {
+        let (error, retry_after) = match attempt {
+            Attempt::Final(error) => return Err(error),
+            Attempt::Failed { error, retry_after } => (error, retry_after),
+        };
+        self.failed = if progressed { 1 } else { self.failed + 1 };
+        if self.failed >= self.policy.attempts {
+            return Err(error);
+        }
+        let wait = self.policy.wait(self.failed, jitter(), retry_after);
+        tracing::debug!(%error, failed = self.failed, wait_ms = wait.as_millis(), "attempt failed");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+/// A number in `0.0..1.0` that differs between machines and calls; nothing secret hangs on it.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,106 @@
+//! The trusted metadata of one client, as files.
+//!
+//! ```text
+//! <dir>/root.json timestamp.json snapshot.json targets.json    byte for byte as received (TUF 1.0.34, 5)
+//! <dir>/catalogue.json …                                        delegated roles
+//! <dir>/targets/<digest>.<name>                                 the small targets that the roles list
+//! <dir>/lock                                                    held by whoever refreshes
+//! ```
+//!
+//! Invariant: each file was verified before it was written, and is replaced as a whole. Roots are written one by one
+//! as they are verified, then timestamp, snapshot, targets, delegated roles: a crash between any two leaves a store
+//! that the next refresh accepts, since every file is verified again when it is read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mirabelle_content::durable;
+use mirabelle_manifests::tuf::RoleName;
+use mirabelle_manifests::{Digest, TargetPath};
+
+/// The most that is read back of one file.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// A directory of trusted metadata.
+#[derive(Clone, Debug)]
+pub struct MetadataStore {
+    directory: PathBuf,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else is refreshing it.
+    #[error("another process is refreshing `{0}`")]
+    Busy(PathBuf),
+    /// It was never given a root to trust.
+    #[error("`{0}` holds no trusted root")]
+    NoRoot(PathBuf),
+    /// The file system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl MetadataStore {
+    /// The store in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// Makes the store trust `root`, if it does not have a root yet.
+    pub fn trust(&self, root: &[u8]) -> Result<(), StoreError> {
+        if self.read(&RoleName::root())?.is_none() {
+            self.write(&RoleName::root(), root)?;
+        }
+        Ok(())
+    }
+
+    /// The trusted root's bytes.
+    pub fn root(&self) -> Result<Vec<u8>, StoreError> {
+        self.read(&RoleName::root())?.ok_or_else(|| StoreError::NoRoot(self.directory.clone()))
+    }
+
+    /// A role's bytes, if there are any.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn read(&self, role: &RoleName) -> io::Result<Option<Vec<u8>>> {
+        durable::read_if_present(&self.path(role), MAX_FILE_BYTES)
+    }
+
+    /// A small target's bytes, if there are any.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn read_target(&self, target: &TargetPath, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+        durable::read_if_present(&self.target_path(target, digest), MAX_FILE_BYTES)
+    }
+
+    pub(crate) fn write(&self, role: &RoleName, bytes: &[u8]) -> io::Result<()> {
+        durable::write_atomically(&self.path(role), bytes)
+    }
+
+    pub(crate) fn write_target(&self, target: &TargetPath, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+        durable::write_atomically(&self.target_path(target, digest), bytes)
+    }
+
+    pub(crate) fn lock(&self) -> Result<impl Drop + use<>, StoreError> {
+        struct Lock(#[expect(dead_code, reason = "held, not read")] fs_err::File);
+        impl Drop for Lock {
+            fn drop(&mut self) {}
+        }
+        durable::try_lock(&self.directory.join("lock"))?
+            .map(Lock)
+            .ok_or_else(|| StoreError::Busy(self.directory.clone()))
+    }
+
+    fn path(&self, role: &RoleName) -> PathBuf {
+        self.directory.join(format!("{}.json", role.file_stem()))
+    }
+
+    fn target_path(&self, target: &TargetPath, digest: Digest) -> PathBuf {
+        let name = target.as_str().rsplit('/').next().unwrap_or_default();
+        let name = RoleName::new(name).file_stem();
+        self.directory.join("targets").join(format!("{digest}.{name}"))
+    }
+}
