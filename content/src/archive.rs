@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use fs_err as fs;
-use mirabelle_manifests::{EntryPath, PathPattern};
+use mirabelle_manifests::{EntryPath, PathError, PathPattern};
 
 use crate::staging::{Staging, StagingError};
 use crate::tar_reader::{TarKind, TarReader};
@@ -109,21 +109,25 @@ impl From<StagingError> for Failure {
     }
 }
 
-impl From<mirabelle_manifests::PathError> for Failure {
-    fn from(error: mirabelle_manifests::PathError) -> Self {
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
         Self::Entry(error.into())
     }
 }
 
 impl Selection {
-    /// Where an entry goes; `None` when it is passed over.
+    /// Where an entry of an archive goes; `None` when it is passed over.
     fn place(&self, path: &str) -> Result<Option<EntryPath>, Failure> {
         let path = path.strip_prefix("./").unwrap_or(path).trim_end_matches('/');
         if path.is_empty() || path == "." {
             return Ok(None);
         }
         // Checked before anything is cut off it: an archive that tries to escape is refused, not trimmed.
-        let path: EntryPath = path.parse()?;
+        Ok(self.place_entry(&path.parse()?)?)
+    }
+
+    /// Where an entry goes; `None` when it is passed over.
+    pub fn place_entry(&self, path: &EntryPath) -> Result<Option<EntryPath>, PathError> {
         let Some(kept) = path.as_str().splitn(self.strip + 1, '/').nth(self.strip) else { return Ok(None) };
         let covered = |part: &str| self.exclude.iter().any(|pattern| pattern.matches(part));
         let kept: EntryPath = kept.parse()?;

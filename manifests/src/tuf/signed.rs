@@ -80,9 +80,17 @@ impl<T: RoleDocument> Document<T> {
 /// # Errors
 /// When the document cannot be written as JSON: it holds a number with a fraction.
 pub fn sign<T: Serialize>(document: &T, keys: &[&SigningKey]) -> Result<Vec<u8>, serde_json::Error> {
-    let signed = Json::of(document)?;
-    let canonical = signed.canonical();
+    let canonical = Json::of(document)?.canonical();
     let signatures: Vec<Signature> = keys.iter().map(|key| key.sign(&canonical)).collect();
+    attach(document, &signatures)
+}
+
+/// A document with signatures that were gathered before, as its file holds it.
+///
+/// # Errors
+/// As for [`sign`].
+pub fn attach<T: Serialize>(document: &T, signatures: &[Signature]) -> Result<Vec<u8>, serde_json::Error> {
+    let signed = Json::of(document)?;
     let file = std::collections::BTreeMap::from([
         ("signatures".to_owned(), Json::of(&signatures)?),
         ("signed".to_owned(), signed),

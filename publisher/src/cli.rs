@@ -1,0 +1,288 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
+use mirabelle_terminal::DocumentKind;
+
+/// The signed-package repository of a département: build, approve, deploy and publish software for its colleges.
+#[derive(Debug, Parser)]
+#[command(name = "mirabelle-publisher", version, max_term_width = 110)]
+pub struct Cli {
+    /// The repository's directory.
+    #[arg(long, global = true, env = "MIRABELLE_REPOSITORY", default_value = "repository")]
+    pub repository: PathBuf,
+    /// Print one JSON value instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// A file whose first line is the passphrase of the keys; else `MIRABELLE_PASSPHRASE`, else a prompt.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, show and use signing keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Create a repository with all its roles; asks what it is not told.
+    Init(Init),
+    /// Build a release from a recipe and sign it as its packager.
+    Build(Build),
+    /// Hand a built release in for approval.
+    Submit(Submit),
+    /// Show what a submitted release changes against the one approved before it.
+    Review(ReleaseName),
+    /// Approve submitted releases with an approver's key.
+    Approve(Approve),
+    /// Decide which colleges get an approved release.
+    Deploy(Deploy),
+    /// Hold releases back everywhere, with the brake's key.
+    Pause(Pause),
+    /// Let paused releases go on.
+    Resume(Pause),
+    /// Authorise packagers, and list them.
+    #[command(subcommand)]
+    Packager(PackagerCommand),
+    /// Publish what is signed, and renew freshness, with the online key.
+    Publish(Publish),
+    /// Say what is published, what waits and for whom, and what expires when.
+    Status,
+    /// Check everything that is published, as a workstation would and down to the last object.
+    Verify,
+    /// Serve the published tree over HTTP.
+    Serve(Serve),
+    /// Print the man page or shell completions.
+    Print {
+        /// Which.
+        kind: DocumentKind,
+    },
+}
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key, sealed with a passphrase.
+    New {
+        /// The file to make; its public half goes beside it as `.pub`.
+        file: PathBuf,
+    },
+    /// Show a key's id and public half; needs no passphrase.
+    Show {
+        /// A sealed key or a `.pub` file.
+        file: PathBuf,
+    },
+    /// Sign a file's exact bytes; prints the signature as JSON.
+    Sign {
+        /// The file.
+        file: PathBuf,
+        /// The sealed key.
+        #[arg(long)]
+        key: PathBuf,
+    },
+    /// Check a signature that `sign` printed.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The signature.
+        #[arg(long)]
+        signature: PathBuf,
+        /// The public key.
+        #[arg(long)]
+        public: PathBuf,
+    },
+}
+
+/// Create a repository.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where the keys are, or are made: root-1.key …, targets.key, approver-1.key …, operator-1.key …, brake.key,
+    /// online.key, packager-1.key. A key that is there is used.
+    #[arg(long, default_value = "keys")]
+    pub keys: PathBuf,
+    /// Keys of the root role.
+    #[arg(long)]
+    pub root_keys: Option<u32>,
+    /// How many of them must sign.
+    #[arg(long)]
+    pub root_threshold: Option<u32>,
+    /// Approvers (the rectorat).
+    #[arg(long)]
+    pub approvers: Option<u32>,
+    /// How many of them must approve a release.
+    #[arg(long)]
+    pub approval_threshold: Option<u32>,
+    /// Operators (the département), who decide what goes where.
+    #[arg(long)]
+    pub operators: Option<u32>,
+    /// How many of them must sign a deployment.
+    #[arg(long)]
+    pub operator_threshold: Option<u32>,
+    /// Package names that packager-1 may sign, as patterns.
+    #[arg(long, value_delimiter = ',')]
+    pub packages: Vec<String>,
+    /// Ask nothing: what is not given takes its default.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Build a release.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The recipe, a TOML file.
+    pub recipe: PathBuf,
+    /// The packager's sealed key.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Where to put the built release.
+    #[arg(long, default_value = "built")]
+    pub out: PathBuf,
+    /// zstd level, 1 to 19; the bundle's bytes depend on it.
+    #[arg(long, default_value_t = mirabelle_content::bundle::DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// Frames compressed at once (up to 90 MB of memory each).
+    #[arg(long, default_value = "1")]
+    pub jobs: NonZeroUsize,
+}
+
+/// Hand in a built release.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// The directory that `build` made.
+    pub built: PathBuf,
+}
+
+/// A release by name and version.
+#[derive(Clone, Debug, Args)]
+pub struct ReleaseName {
+    /// `NAME@VERSION`
+    pub release: NameAtVersion,
+    /// Its platform, if there are several.
+    #[arg(long)]
+    pub platform: Option<Platform>,
+}
+
+/// `NAME@VERSION`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAtVersion {
+    /// The package.
+    pub name: PackageName,
+    /// The version.
+    pub version: Version,
+}
+
+impl std::str::FromStr for NameAtVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = text.split_once('@').ok_or("expected NAME@VERSION")?;
+        Ok(Self {
+            name: name.parse().map_err(|e: mirabelle_manifests::NameError| e.to_string())?,
+            version: version.parse().map_err(|e: mirabelle_manifests::NameError| e.to_string())?,
+        })
+    }
+}
+
+impl std::fmt::Display for NameAtVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+/// Approve.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// Releases, as `NAME@VERSION`.
+    #[arg(required = true)]
+    pub releases: Vec<NameAtVersion>,
+    /// Their platform, if there are several.
+    #[arg(long)]
+    pub platform: Option<Platform>,
+    /// An approver's sealed key; may be given several times.
+    #[arg(long = "key", required = true)]
+    pub keys: Vec<PathBuf>,
+    /// Start over from what is approved: drop a draft that waits for signatures.
+    #[arg(long)]
+    pub discard_draft: bool,
+}
+
+/// Deploy.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The approved release.
+    #[command(flatten)]
+    pub release: ReleaseName,
+    /// College codes, or `all`.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub colleges: Vec<SiteId>,
+    /// Install only where somebody asks for it.
+    #[arg(long)]
+    pub available: bool,
+    /// An operator's sealed key; may be given several times.
+    #[arg(long = "key", required = true)]
+    pub keys: Vec<PathBuf>,
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Pause or resume.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The release.
+    #[command(flatten)]
+    pub release: ReleaseName,
+    /// Why, for whoever asks.
+    #[arg(long, default_value = "paused by the operators")]
+    pub reason: String,
+    /// The brake's sealed key.
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
+/// Packagers.
+#[derive(Debug, Subcommand)]
+pub enum PackagerCommand {
+    /// List who may package what.
+    List,
+    /// Authorise a packager.
+    Add {
+        /// Her public key.
+        public: PathBuf,
+        /// Package names she may sign, as patterns.
+        #[arg(long, value_delimiter = ',', required = true)]
+        packages: Vec<String>,
+        /// From when her releases count (RFC 3339); now, if not given.
+        #[arg(long)]
+        from: Option<Instant>,
+        /// Until when (RFC 3339); in two years, if not given.
+        #[arg(long)]
+        until: Option<Instant>,
+        /// The sealed key of the targets role.
+        #[arg(long)]
+        key: PathBuf,
+    },
+}
+
+/// Publish.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The sealed online key.
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
+/// Serve.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The address to listen on; port 0 takes a free one. The address in use is printed.
+    #[arg(long, default_value = "127.0.0.1:8700")]
+    pub listen: SocketAddr,
+}

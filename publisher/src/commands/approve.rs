@@ -1,0 +1,93 @@
+//! `approve`: an approver's signature under the catalogue with some more releases in it.
+
+use mirabelle_manifests::network::catalogue_role;
+use mirabelle_manifests::tuf::TargetFile;
+use mirabelle_manifests::{Listing, PackageName, Platform};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::Approve;
+use crate::keyfile;
+use crate::repository::Signed;
+use crate::submission::{Submission, read_catalogue};
+
+#[derive(Serialize)]
+struct Approved {
+    releases: Vec<String>,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let _lock = repository.lock()?;
+    let role = catalogue_role();
+    if arguments.discard_draft {
+        repository.discard_draft(&role)?;
+    }
+
+    // Decide: everything named must be fit to be approved before anything is signed.
+    let mut catalogue = repository.catalogue()?;
+    let packagers = repository.packagers()?;
+    let mut releases = Vec::new();
+    for wanted in &arguments.releases {
+        let submission = repository.submission(wanted, arguments.platform.as_ref())?;
+        let label = submission.label();
+        let packager =
+            packagers.packager_of(&submission.signed).or_fail(|| format!("cannot approve `{label}`"))?;
+        if !packager.authorised_at(context.now) {
+            return Err(Failure::trust(format!(
+                "cannot approve `{label}`: its packager is not authorised today"
+            )));
+        }
+        let release = &submission.signed.release;
+        let newest = newest(&read_catalogue(&catalogue)?, &release.name, &release.platform);
+        if newest >= Some(release.sequence) {
+            return Err(Failure::no(format!(
+                "cannot approve `{label}`: its sequence {} is not above {}, which is approved already",
+                release.sequence,
+                newest.unwrap_or_default()
+            ))
+            .hint("raise `sequence` in the recipe and build again"));
+        }
+        list(&mut catalogue.targets, &submission, &label)?;
+        repository.put_target(&release.target_path(), &submission.manifest)?;
+        releases.push(label);
+    }
+
+    // Act.
+    let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
+    let signed = repository.sign_targets(&role, catalogue, &keys, context.now)?;
+    context.output.print(&Approved { releases, signed }, |approved| {
+        let releases = approved.releases.join("`, `");
+        match approved.signed {
+            Signed::Complete { version } => {
+                format!("approved `{releases}` (catalogue version {version}); `publish` makes it known")
+            }
+            Signed::Waiting { have, need } => {
+                format!("signed for `{releases}`: {have} of {need} approvers so far")
+            }
+        }
+    });
+    Ok(())
+}
+
+fn list(
+    targets: &mut std::collections::BTreeMap<mirabelle_manifests::TargetPath, TargetFile>,
+    submission: &Submission,
+    label: &str,
+) -> Result<(), Failure> {
+    let release = &submission.signed.release;
+    let listing = serde_json::to_value(Listing::of(release)).or_fail(|| format!("cannot list `{label}`"))?;
+    targets.insert(release.target_path(), TargetFile::of(&submission.manifest, Some(listing)));
+    Ok(())
+}
+
+fn newest(
+    catalogue: &mirabelle_manifests::Catalogue,
+    name: &PackageName,
+    platform: &Platform,
+) -> Option<u64> {
+    catalogue.before(name, platform, u64::MAX).map(|entry| entry.listing.sequence)
+}

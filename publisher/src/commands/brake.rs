@@ -1,0 +1,61 @@
+//! `pause` and `resume`: the brake, which an online key may pull because it can only withhold.
+
+use mirabelle_manifests::network::{BRAKE_TARGET, brake_role};
+use mirabelle_manifests::tuf::{TargetFile, Targets};
+use mirabelle_manifests::{Brake, Instant, TargetPath};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::Pause;
+use crate::keyfile;
+
+#[derive(Serialize)]
+struct Braked {
+    release: String,
+    paused: bool,
+}
+
+pub(super) fn run(context: &mut Context, arguments: &Pause, pause: bool) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let _lock = repository.lock()?;
+    let role = brake_role();
+    let what = || "cannot change the brake".to_owned();
+    let entry = repository.approved(&arguments.release.release, arguments.release.platform.as_ref())?.listing;
+    let release = format!("{} {}", entry.name, entry.version);
+
+    let mut brake = Brake::parse(&repository.only_target(&role, BRAKE_TARGET)?).or_fail(what)?;
+    let held = brake.holds_back(&entry.name, &entry.platform, entry.sequence).is_some();
+    if held == pause {
+        let state = if pause { "paused already" } else { "not paused" };
+        return Err(Failure::no(format!("`{release}` is {state}")));
+    }
+    if pause {
+        let since = Instant::from_second(context.now.as_second()).unwrap_or(context.now);
+        brake.paused.push(mirabelle_manifests::Pause {
+            package: entry.name,
+            platform: entry.platform,
+            reason: arguments.reason.clone(),
+            sequence: entry.sequence,
+            since,
+        });
+    } else {
+        brake.paused.retain(|other| {
+            (&other.package, &other.platform, other.sequence)
+                != (&entry.name, &entry.platform, entry.sequence)
+        });
+    }
+
+    let bytes = brake.to_bytes().or_fail(what)?;
+    let path = TargetPath::new(BRAKE_TARGET);
+    repository.put_target(&path, &bytes)?;
+    let mut document = repository.role::<Targets>(&role)?.signed;
+    document.targets.insert(path, TargetFile::of(&bytes, None));
+    let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
+    repository.sign_targets(&role, document, &[key], context.now)?;
+    context.output.print(&Braked { release, paused: pause }, |braked| {
+        let verb = if braked.paused { "paused" } else { "resumed" };
+        format!("{verb} `{}`; `publish` makes it known", braked.release)
+    });
+    Ok(())
+}

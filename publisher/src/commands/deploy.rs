@@ -1,0 +1,84 @@
+//! `deploy`: an operator's signature under what goes where.
+
+use mirabelle_manifests::network::{DEPLOYMENT_TARGET, deployment_role};
+use mirabelle_manifests::tuf::TargetFile;
+use mirabelle_manifests::{Assignment, AssignmentMode, Colleges, Deployment, SiteId, TargetPath};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::Deploy;
+use crate::keyfile;
+use crate::repository::Signed;
+
+#[derive(Serialize)]
+struct Deployed {
+    release: String,
+    colleges: Colleges,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<Signed>,
+}
+
+pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let _lock = repository.lock()?;
+    let role = deployment_role();
+    let what = || "cannot change the deployment".to_owned();
+
+    // Decide.
+    let entry = repository.approved(&arguments.release.release, arguments.release.platform.as_ref())?;
+    let colleges = colleges(arguments.colleges)?;
+    let bytes = repository.only_target(&role, DEPLOYMENT_TARGET)?;
+    let mut deployment = Deployment::parse(&bytes).or_fail(what)?;
+    deployment.assign(Assignment {
+        colleges: colleges.clone(),
+        mode: if arguments.available { AssignmentMode::Available } else { AssignmentMode::Required },
+        package: entry.listing.name.clone(),
+        platform: entry.listing.platform.clone(),
+        sequence: entry.listing.sequence,
+        version: entry.listing.version.clone(),
+    });
+    let deployment = Deployment::new(deployment.assignments).or_fail(what)?;
+
+    // Act.
+    let mut signed = None;
+    if !arguments.dry_run {
+        let bytes = deployment.to_bytes().or_fail(what)?;
+        let path = TargetPath::new(DEPLOYMENT_TARGET);
+        repository.put_target(&path, &bytes)?;
+        let mut document = repository.role::<mirabelle_manifests::tuf::Targets>(&role)?.signed;
+        document.targets.insert(path, TargetFile::of(&bytes, None));
+        let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
+        signed = Some(repository.sign_targets(&role, document, &keys, context.now)?);
+    }
+    let release = format!("{} {}", entry.listing.name, entry.listing.version);
+    context.output.print(&Deployed { release, colleges, signed }, |deployed| {
+        let place = match &deployed.colleges {
+            Colleges::All => "all colleges".to_owned(),
+            Colleges::Only(colleges) => {
+                let codes: Vec<&str> = colleges.iter().map(SiteId::as_str).collect();
+                format!("college {}", codes.join(", "))
+            }
+        };
+        match &deployed.signed {
+            None => format!("would deploy `{}` to {place}", deployed.release),
+            Some(Signed::Complete { .. }) => {
+                format!("deployed `{}` to {place}; `publish` makes it known", deployed.release)
+            }
+            Some(Signed::Waiting { have, need }) => {
+                format!("signed for `{}` to {place}: {have} of {need} operators so far", deployed.release)
+            }
+        }
+    });
+    Ok(())
+}
+
+fn colleges(codes: Vec<SiteId>) -> Result<Colleges, Failure> {
+    if !codes.iter().any(|code| code.as_str() == "all") {
+        return Ok(Colleges::Only(codes));
+    }
+    if codes.len() > 1 {
+        return Err(Failure::usage("`all` colleges leaves no others to name"));
+    }
+    Ok(Colleges::All)
+}

@@ -1,0 +1,67 @@
+//! `key new|show|sign|verify`
+
+use std::path::Path;
+
+use mirabelle_content::durable;
+use mirabelle_keys::{PublicKey, Signature};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::KeyCommand;
+use crate::keyfile;
+
+/// The most of a file that is signed by hand: a document, not a bundle.
+const MAX_SIGNED_BYTES: u64 = 64 << 20;
+
+#[derive(Serialize)]
+struct Shown {
+    key_id: String,
+    public: PublicKey,
+}
+
+pub(super) fn run(context: &mut Context, command: KeyCommand) -> Result<(), Failure> {
+    match command {
+        KeyCommand::New { file } => {
+            let key = keyfile::create(&file, &mut context.passphrase)?;
+            show(context, &key.public());
+        }
+        KeyCommand::Show { file } => show(context, &keyfile::public(&file)?),
+        KeyCommand::Sign { file, key } => {
+            let message = read(&file)?;
+            let signature = keyfile::open(&key, &mut context.passphrase)?.sign(&message);
+            context
+                .output
+                .print(&signature, |signature| serde_json::to_string(signature).unwrap_or_default());
+        }
+        KeyCommand::Verify { file, signature, public } => {
+            let signature: Signature = serde_json::from_slice(&read(&signature)?)
+                .map_err(|_| Failure::usage(format!("`{}` holds no signature", signature.display())))?;
+            let key = keyfile::public(&public)?;
+            if !key.verifies(&read(&file)?, &signature) {
+                return Err(Failure::trust(format!(
+                    "`{}` was not signed with key {}",
+                    file.display(),
+                    key.id()
+                )));
+            }
+            context
+                .output
+                .print(&"good", |_| format!("`{}` was signed with key {}", file.display(), key.id()));
+        }
+    }
+    Ok(())
+}
+
+fn show(context: &Context, public: &PublicKey) {
+    let shown = Shown { key_id: public.id().to_string(), public: public.clone() };
+    context
+        .output
+        .print(&shown, |shown| format!("key id  {}\n{}", shown.key_id, public.to_pem().unwrap_or_default()));
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    durable::read_if_present(path, MAX_SIGNED_BYTES)
+        .or_fail(|| format!("cannot read `{}`", path.display()))?
+        .ok_or_else(|| Failure::usage(format!("`{}` does not exist", path.display())))
+}

@@ -1,0 +1,67 @@
+//! One file per command.
+
+mod approve;
+mod brake;
+mod build;
+mod deploy;
+mod init;
+mod key;
+mod packager;
+mod publish;
+mod review;
+mod serve;
+mod status;
+mod submit;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use mirabelle_manifests::Instant;
+use mirabelle_terminal::{Failure, Output, print_document, runtime};
+
+use crate::cli::{Cli, Command};
+use crate::keyfile::Passphrase;
+use crate::repository::Repository;
+
+/// What every command is given.
+struct Context {
+    directory: PathBuf,
+    output: Output,
+    passphrase: Passphrase,
+    now: Instant,
+}
+
+impl Context {
+    fn repository(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.directory)
+    }
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let mut context = Context {
+        directory: cli.repository,
+        output: Output::new(cli.json),
+        passphrase: Passphrase::new(cli.passphrase_file),
+        now: Instant::now(),
+    };
+    let context = &mut context;
+    match cli.command {
+        Command::Key(command) => key::run(context, command),
+        Command::Init(arguments) => init::run(context, &arguments),
+        Command::Build(arguments) => build::run(context, &arguments),
+        Command::Submit(arguments) => submit::run(context, &arguments),
+        Command::Review(arguments) => review::run(context, &arguments),
+        Command::Approve(arguments) => approve::run(context, &arguments),
+        Command::Deploy(arguments) => deploy::run(context, arguments),
+        Command::Pause(arguments) => brake::run(context, &arguments, true),
+        Command::Resume(arguments) => brake::run(context, &arguments, false),
+        Command::Packager(command) => packager::run(context, command),
+        Command::Publish(arguments) => publish::run(context, &arguments),
+        Command::Status => status::run(context),
+        Command::Verify => runtime()?.block_on(verify::run(context)),
+        Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),
+        Command::Print { kind } => print_document(kind, Cli::command()),
+    }
+}

@@ -1,0 +1,134 @@
+//! `publish`: everything that is signed, made known; freshness renewed.
+//!
+//! Order is the whole point: content, then documents under names that never change, then the snapshot, and
+//! `timestamp.json` last. Before that rename readers see the old catalogue, after it the new one.
+
+use fs_err as fs;
+use mirabelle_content::durable;
+use mirabelle_manifests::network::{
+    brake_role, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, target_path,
+};
+use mirabelle_manifests::tuf::{self, Document, FileMeta, RoleName, Root, Snapshot, Targets, Timestamp};
+use mirabelle_manifests::{Digest, Routes, SignedRelease, TargetPath};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::Publish;
+use crate::keyfile;
+use crate::repository::{Repository, read_document};
+
+#[derive(Serialize)]
+struct Published {
+    timestamp: u64,
+    snapshot: u64,
+    releases: usize,
+    new_releases: Vec<String>,
+}
+
+pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let _lock = repository.lock()?;
+    let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
+    let root = repository.role::<Root>(&RoleName::root())?.signed;
+    for role in [RoleName::snapshot(), RoleName::timestamp()] {
+        if !root.roles.get(&role).is_some_and(|keys| keys.keyids.contains(&key.public().id())) {
+            return Err(Failure::trust(format!(
+                "key {} does not hold the role `{role}`",
+                key.public().id().short()
+            )));
+        }
+    }
+
+    // Content first: a name is never known before what it stands for is there.
+    let new_releases = publish_releases(&repository)?;
+
+    // Then the documents, each under the name that its version gives it.
+    repository.publish_role(&RoleName::root(), root.version, &repository.role_bytes(&RoleName::root())?)?;
+    let mut meta = std::collections::BTreeMap::new();
+    let mut releases = 0;
+    for role in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
+        let bytes = repository.role_bytes(&role)?;
+        let document =
+            Document::<Targets>::parse(&bytes).or_fail(|| format!("`{role}` cannot be published"))?.signed;
+        for (path, file) in &document.targets {
+            publish_target(&repository, path, file.hashes.sha256())?;
+        }
+        if role == catalogue_role() {
+            releases = document.targets.len();
+        }
+        repository.publish_role(&role, document.version, &bytes)?;
+        meta.insert(role.meta_name(), FileMeta::of(document.version, &bytes));
+    }
+
+    // Then what says which of them are current.
+    let timestamp_path = repository.public().join(metadata_path(&RoleName::timestamp(), None));
+    let previous: Option<Document<Timestamp>> = read_document(&timestamp_path)?;
+    let (last_timestamp, last_snapshot) = previous.map_or((0, 0), |last| {
+        (last.signed.version, last.signed.snapshot().map_or(0, |snapshot| snapshot.version))
+    });
+    let what = || "cannot sign the snapshot".to_owned();
+    // Killed after the snapshot was written, the next run must not write another under the same name.
+    let mut version = last_snapshot + 1;
+    while repository.public().join(metadata_path(&RoleName::snapshot(), Some(version))).exists() {
+        version += 1;
+    }
+    let mut snapshot = Snapshot::new(version, repository.expiry(&RoleName::snapshot(), context.now));
+    snapshot.meta = meta;
+    let bytes = tuf::sign(&snapshot, &[&key]).or_fail(what)?;
+    repository.publish_role(&RoleName::snapshot(), version, &bytes)?;
+    let mut timestamp =
+        Timestamp::new(last_timestamp + 1, repository.expiry(&RoleName::timestamp(), context.now));
+    timestamp.meta.insert(RoleName::snapshot().meta_name(), FileMeta::of(version, &bytes));
+    let bytes = tuf::sign(&timestamp, &[&key]).or_fail(what)?;
+    durable::sync_file_system(&repository.public()).or_fail(|| "cannot publish".to_owned())?;
+    repository.write(&format!("public/{}", metadata_path(&RoleName::timestamp(), None)), &bytes)?;
+
+    let result = Published { timestamp: timestamp.version, snapshot: version, releases, new_releases };
+    context.output.print(&result, |result| {
+        let new = match result.new_releases.as_slice() {
+            [] => "nothing new in the catalogue".to_owned(),
+            new => format!("new: {}", new.join(", ")),
+        };
+        format!("published snapshot {} with {} releases; {new}", result.snapshot, result.releases)
+    });
+    Ok(())
+}
+
+/// Moves the bundles of approved releases into the served tree, with the routes that lead to them.
+fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
+    let mut published = Vec::new();
+    for (path, file) in repository.catalogue()?.targets {
+        let what = || format!("cannot publish `{path}`");
+        let digest =
+            file.hashes.sha256().ok_or_else(|| Failure::trust(format!("`{path}` has no SHA-256")))?;
+        let manifest = repository.target(&path, digest)?;
+        let release = SignedRelease::parse(&manifest).or_fail(what)?.release;
+        let bundle = repository.public().join(bundle_path(release.bundle.sha256));
+        let routes = repository.public().join(routes_path(digest));
+        if routes.exists() && bundle.exists() {
+            continue;
+        }
+        let submitted = repository.submission_directory(digest);
+        if !bundle.exists() {
+            if let Some(directory) = bundle.parent() {
+                fs::create_dir_all(directory).or_fail(what)?;
+            }
+            fs::rename(submitted.join("bundle.tar.zst"), &bundle).or_fail(what)?;
+        }
+        let routes_bytes = serde_json::to_vec(&Routes { bundle: true, objects: false }).or_fail(what)?;
+        durable::write_atomically(&routes, &routes_bytes).or_fail(what)?;
+        durable::remove_tree(&submitted).or_fail(what)?;
+        published.push(format!("{} {}", release.name, release.version));
+    }
+    Ok(published)
+}
+
+fn publish_target(repository: &Repository, path: &TargetPath, digest: Option<Digest>) -> Result<(), Failure> {
+    let digest = digest.ok_or_else(|| Failure::trust(format!("`{path}` has no SHA-256")))?;
+    let below = target_path(path, digest).or_fail(|| format!("cannot publish `{path}`"))?;
+    if repository.public().join(&below).exists() {
+        return Ok(());
+    }
+    repository.write(&format!("public/{below}"), &repository.target(path, digest)?)
+}

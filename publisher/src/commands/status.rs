@@ -1,0 +1,100 @@
+//! `status`: what is published, what waits and for whom, what expires when.
+
+use std::fmt::Write as _;
+
+use jiff::Unit;
+use mirabelle_manifests::Instant;
+use mirabelle_manifests::network::{brake_role, catalogue_role, deployment_role, metadata_path};
+use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Root, Targets, Timestamp};
+use mirabelle_terminal::{Failure, Table};
+use serde::Serialize;
+
+use super::Context;
+use crate::repository::Repository;
+
+#[derive(Serialize)]
+struct Status {
+    releases: Vec<String>,
+    submitted: Vec<String>,
+    drafts: Vec<Draft>,
+    roles: Vec<Role>,
+}
+
+#[derive(Serialize)]
+struct Draft {
+    role: String,
+    signatures: usize,
+    needed: u32,
+}
+
+#[derive(Serialize)]
+struct Role {
+    role: String,
+    version: u64,
+    expires: Instant,
+    days_left: i64,
+}
+
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let catalogue = read_catalogue(&repository.catalogue()?)?;
+    let releases = catalogue
+        .iter()
+        .map(|entry| format!("{} {} ({})", entry.listing.name, entry.listing.version, entry.listing.platform))
+        .collect();
+    let waiting = repository.submissions()?;
+    let waiting = waiting.iter().filter(|submission| catalogue.by_digest(submission.signed.digest).is_none());
+    let mut roles = vec![role(&repository.role::<Root>(&RoleName::root())?, context.now)];
+    let mut drafts = Vec::new();
+    for name in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
+        roles.push(Role { role: name.to_string(), ..role(&repository.role::<Targets>(&name)?, context.now) });
+        if let Some(draft) = repository.draft::<Targets>(&name)? {
+            let needed = repository.keyrings(&name)?.iter().map(mirabelle_keys::Keyring::threshold).max();
+            drafts.push(Draft {
+                role: name.to_string(),
+                signatures: draft.signatures.len(),
+                needed: needed.unwrap_or(1),
+            });
+        }
+    }
+    roles.extend(timestamp(&repository, context.now));
+    let status = Status { releases, submitted: waiting.map(Submission::label).collect(), drafts, roles };
+    context.output.print(&status, render);
+    Ok(())
+}
+
+fn role<T: RoleDocument>(document: &Document<T>, now: Instant) -> Role {
+    let expires = document.signed.expires();
+    let days_left = now.until((Unit::Hour, expires)).map_or(0, |span| i64::from(span.get_hours()) / 24);
+    Role { role: T::TYPE.to_owned(), version: document.signed.version(), expires, days_left }
+}
+
+fn timestamp(repository: &Repository, now: Instant) -> Option<Role> {
+    let path = repository.public().join(metadata_path(&RoleName::timestamp(), None));
+    let bytes = mirabelle_content::durable::read_if_present(&path, 16 << 10).ok()??;
+    Document::<Timestamp>::parse(&bytes).ok().map(|document| role(&document, now))
+}
+
+fn render(status: &Status) -> String {
+    let mut text = String::new();
+    let mut list = |title: &str, items: &[String]| {
+        let _ = writeln!(text, "{title}: {}", items.len());
+        for item in items {
+            let _ = writeln!(text, "  {item}");
+        }
+    };
+    list("approved releases", &status.releases);
+    list("waiting for approval", &status.submitted);
+    let drafts: Vec<String> = status
+        .drafts
+        .iter()
+        .map(|draft| format!("{}: {} of {} signatures", draft.role, draft.signatures, draft.needed))
+        .collect();
+    list("drafts waiting for signatures", &drafts);
+    let mut table = Table::new(["role", "version", "expires", "days left"]).right([1, 3]);
+    for role in &status.roles {
+        let days = role.days_left.to_string();
+        table.row([role.role.clone(), role.version.to_string(), role.expires.to_string(), days]);
+    }
+    format!("{text}\n{}", table.render())
+}

@@ -1,0 +1,65 @@
+//! `submit`: a built release, checked and kept until the rectorat has looked at it.
+
+use fs_err as fs;
+use mirabelle_content::bundle::verify_bundle;
+use mirabelle_content::durable;
+use mirabelle_manifests::Digest;
+use mirabelle_terminal::{Bar, Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::Submit;
+use crate::submission::Submission;
+
+#[derive(Serialize)]
+struct Submitted {
+    release: Digest,
+    label: String,
+}
+
+pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let _lock = repository.lock()?;
+    let built = Submission::read(arguments.built.clone())?;
+    let label = built.label();
+    let what = || format!("cannot submit `{label}`");
+
+    // The packager must be authorised for this package, at its date and today.
+    let packagers = repository.packagers()?;
+    let packager = packagers.packager_of(&built.signed).or_fail(what)?;
+    if !packager.authorised_at(context.now) {
+        let id = packager.key.id();
+        return Err(Failure::trust(format!(
+            "cannot submit `{label}`: packager {} is not authorised today",
+            id.short()
+        )));
+    }
+
+    let destination = repository.submission_directory(built.signed.digest);
+    if destination.exists() {
+        return Err(Failure::no(format!("`{label}` was submitted before")));
+    }
+    let bar = Bar::bytes("checking the bundle", built.signed.release.bundle.size);
+    let bundle = fs::File::open(built.bundle()).or_fail(what)?;
+    verify_bundle(bundle, &built.signed.release, &mut |bytes| bar.advance(bytes)).or_fail(what)?;
+    bar.finish();
+
+    let submitted = repository.path("submitted");
+    fs::create_dir_all(&submitted).or_fail(what)?;
+    let staging = tempfile::Builder::new().prefix(".submitting-").tempdir_in(&submitted).or_fail(what)?;
+    fs::copy(built.bundle(), staging.path().join("bundle.tar.zst")).or_fail(what)?;
+    durable::write_atomically(&staging.path().join("release.json"), &built.manifest).or_fail(what)?;
+    fs::File::open(staging.path().join("bundle.tar.zst")).and_then(|file| file.sync_all()).or_fail(what)?;
+    fs::rename(staging.path(), &destination).or_fail(what)?;
+    durable::sync_directory(&submitted).or_fail(what)?;
+
+    let result = Submitted { release: built.signed.digest, label };
+    context.output.print(&result, |result| {
+        let release = &built.signed.release;
+        format!(
+            "submitted `{}`; the approvers look at it with `review {}@{}`",
+            result.label, release.name, release.version
+        )
+    });
+    Ok(())
+}

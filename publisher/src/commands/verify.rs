@@ -1,0 +1,85 @@
+//! `verify`: everything that is published, checked as a workstation would and down to the last object.
+//!
+//! The published tree is served on loopback and refreshed from into an empty store: the very code that nodes and
+//! workstations run, beginning at root version 1. Then every release is checked for both bodies, and every bundle read
+//! through.
+
+use std::net::Ipv4Addr;
+
+use fs_err as fs;
+use mirabelle_content::bundle::verify_bundle;
+use mirabelle_manifests::network::{bundle_path, metadata_path};
+use mirabelle_manifests::tuf::RoleName;
+use mirabelle_terminal::{Bar, Failure, OrFail};
+use mirabelle_transfer::{Fetcher, MetadataStore, RetryPolicy, fetch_release, refresh};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+
+#[derive(Serialize)]
+struct Verified {
+    releases: usize,
+    bundle_bytes: u64,
+    assignments: usize,
+}
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let repository = context.repository()?;
+    let public = repository.public();
+    let what = || format!("`{}` does not verify", public.display());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.or_fail(what)?;
+    let address = listener.local_addr().or_fail(what)?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(super::serve::serve(listener, public.clone(), stop.clone()));
+
+    let store = tempfile::tempdir().or_fail(what)?;
+    let first_root = public.join(metadata_path(&RoleName::root(), Some(1)));
+    let store = MetadataStore::new(store.path());
+    store.trust(&fs::read(&first_root).or_fail(what)?).or_fail(what)?;
+    let upstream = format!("http://{address}/")
+        .parse()
+        .map_err(|_| Failure::usage(format!("cannot serve `{}` on {address}", public.display())))?;
+    let fetcher = Fetcher::new(upstream, RetryPolicy::default()).or_fail(what)?;
+    let network = refresh(&fetcher, &store, context.now).await.or_fail(what)?;
+
+    let mut verified =
+        Verified { releases: 0, bundle_bytes: 0, assignments: network.deployment.assignments.len() };
+    for entry in network.catalogue.iter() {
+        let label = format!("{} {}", entry.listing.name, entry.listing.version);
+        let (release, _) = fetch_release(&fetcher, &network, entry)
+            .await
+            .or_fail(|| format!("`{label}` does not verify"))?;
+        let path = public.join(bundle_path(release.bundle.sha256));
+        let bar = Bar::bytes(&label, release.bundle.size);
+        let checking = bar.clone();
+        let size = release.bundle.size;
+        let result = tokio::task::spawn_blocking(move || {
+            let bundle = fs::File::open(&path)?;
+            verify_bundle(bundle, &release, &mut |bytes| checking.advance(bytes))
+        });
+        result.await.or_fail(what)?.or_fail(|| format!("the bundle of `{label}` does not verify"))?;
+        bar.finish();
+        verified.releases += 1;
+        verified.bundle_bytes += size;
+    }
+    for assignment in &network.deployment.assignments {
+        let Some(_) = network.catalogue.get(&assignment.package, &assignment.platform, assignment.sequence)
+        else {
+            let label = format!("{} {}", assignment.package, assignment.version);
+            return Err(Failure::trust(format!("`{label}` is deployed, but not approved")));
+        };
+    }
+    stop.cancel();
+    server.await.or_fail(what)?;
+    context.output.print(&verified, |verified| {
+        format!(
+            "all is well: {} releases with {} of bundles, {} assignments",
+            verified.releases,
+            mirabelle_terminal::bytes(verified.bundle_bytes),
+            verified.assignments
+        )
+    });
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Recipes: what a packager writes down about a piece of software.
+//!
+//! ```toml
+//! name = "ruff"
+//! version = "0.17.5"
+//! sequence = 1705                      # orders releases; must grow
+//! platform = "linux-x86_64"            # or "any"
+//! date = "2026-11-01T00:00:00Z"        # when it was packaged; now, if not given
+//! licence = "MIT"
+//! categories = ["Development"]
+//! title   = { fr = "Ruff", en = "Ruff" }
+//! summary = { fr = "Vérifie le code Python", en = "Checks Python code" }
+//!
+//! [[source]]                           # unpacked in order, into one tree
+//! path = "ruff-0.17.5.whl"             # relative to the recipe
+//! kind = "wheel"                       # directory, tar, zip, wheel, deb
+//! sha256 = "…"                         # optional: refuse any other file
+//! strip = 0                            # leading path segments to drop
+//! prefix = "lib"                       # where to put it
+//! exclude = ["*.dist-info"]
+//!
+//! [[launcher]]
+//! name = "ruff"
+//! title = { fr = "Ruff", en = "Ruff" }
+//! command = ["{release}/bin/ruff"]
+//! terminal = true
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use mirabelle_content::archive::{Format, Limits, Selection, unpack};
+use mirabelle_content::{SourceNode, Staging, durable, scan_tree};
+use mirabelle_manifests::{
+    Description, Digest, EntryPath, Hasher, Instant, Launcher, PackageName, PathPattern, Platform, Text,
+    Version,
+};
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Deserialize;
+
+/// The most of a recipe.
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+/// A recipe file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipe {
+    name: PackageName,
+    version: Version,
+    sequence: u64,
+    platform: Platform,
+    date: Option<Instant>,
+    licence: String,
+    #[serde(default)]
+    categories: Vec<String>,
+    title: Text,
+    summary: Text,
+    source: Vec<Source>,
+    #[serde(default)]
+    launcher: Vec<Launcher>,
+    /// Where relative paths start.
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SourceKind {
+    Directory,
+    Tar,
+    Zip,
+    Wheel,
+    Deb,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    path: PathBuf,
+    kind: SourceKind,
+    sha256: Option<Digest>,
+    #[serde(default)]
+    strip: usize,
+    prefix: Option<EntryPath>,
+    #[serde(default)]
+    exclude: Vec<PathPattern>,
+}
+
+impl Recipe {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let what = || format!("cannot use the recipe `{}`", path.display());
+        let bytes = durable::read_if_present(path, MAX_RECIPE_BYTES)
+            .or_fail(what)?
+            .ok_or_else(|| Failure::usage(format!("`{}` does not exist", path.display())))?;
+        let mut recipe: Self = toml::from_slice(&bytes).or_fail(what)?;
+        recipe.directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        if recipe.source.is_empty() {
+            return Err(Failure::usage(format!("the recipe `{}` has no [[source]]", path.display())));
+        }
+        Ok(recipe)
+    }
+
+    pub(crate) fn label(&self) -> String {
+        format!("{}-{}-{}", self.name, self.version, self.platform)
+    }
+
+    pub(crate) fn description(&self, now: Instant) -> Description {
+        let now = Instant::from_second(now.as_second()).unwrap_or(now);
+        Description {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            platform: self.platform.clone(),
+            sequence: self.sequence,
+            date: self.date.unwrap_or(now),
+            title: self.title.clone(),
+            summary: self.summary.clone(),
+            categories: self.categories.clone(),
+            licence: self.licence.clone(),
+            launchers: self.launcher.clone(),
+        }
+    }
+
+    /// Unpacks every source into `tree`.
+    pub(crate) fn unpack(&self, tree: &Path) -> Result<(), Failure> {
+        let mut staging = Staging::new(tree, Limits::default());
+        for source in &self.source {
+            let path = self.directory.join(&source.path);
+            if !path.exists() {
+                return Err(Failure::usage(format!("the source `{}` does not exist", path.display())));
+            }
+            let selection = Selection {
+                strip: source.strip,
+                prefix: source.prefix.clone(),
+                exclude: source.exclude.clone(),
+            };
+            let format = match source.kind {
+                SourceKind::Directory => {
+                    copy_directory(&path, &selection, &mut staging)?;
+                    continue;
+                }
+                SourceKind::Tar => Format::Tar,
+                SourceKind::Zip => Format::Zip,
+                SourceKind::Wheel => Format::Wheel,
+                SourceKind::Deb => Format::Deb,
+            };
+            check_digest(&path, source.sha256)?;
+            unpack(&path, format, &selection, &mut staging)
+                .or_fail(|| format!("cannot unpack the source `{}`", path.display()))?;
+        }
+        staging.finish().or_fail(|| "cannot unpack the sources".to_owned())
+    }
+}
+
+fn check_digest(path: &Path, expected: Option<Digest>) -> Result<(), Failure> {
+    let Some(expected) = expected else { return Ok(()) };
+    let what = || format!("cannot read the source `{}`", path.display());
+    let mut file = fs_err::File::open(path).or_fail(what)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).or_fail(what)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    let got = hasher.finish();
+    if got == expected {
+        return Ok(());
+    }
+    Err(Failure::trust(format!(
+        "the source `{}` has digest {got}, and the recipe expects {expected}",
+        path.display()
+    )))
+}
+
+fn copy_directory(root: &Path, selection: &Selection, staging: &mut Staging) -> Result<(), Failure> {
+    let what = || format!("cannot copy the source `{}`", root.display());
+    for file in scan_tree(root, &mut |_| {}).or_fail(what)? {
+        let Some(path) = selection.place_entry(&file.path).or_fail(what)? else { continue };
+        match file.node {
+            SourceNode::Directory => staging.directory(&path),
+            SourceNode::Link { target } => staging.link(&path, &target),
+            SourceNode::File { mode, size, .. } => {
+                let mut content = fs_err::File::open(root.join(file.path.as_str())).or_fail(what)?;
+                staging.file(&path, mode == mirabelle_manifests::Mode::Executable, size, &mut content)
+            }
+        }
+        .or_fail(what)?;
+    }
+    Ok(())
+}

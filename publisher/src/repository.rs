@@ -1,0 +1,301 @@
+//! The repository's directory.
+//!
+//! ```text
+//! <repository>/
+//!   repository.toml          how long each role's signature lasts
+//!   roles/<role>.json        the newest document of each role that enough keys signed, published or not
+//!   drafts/<role>.json       a document that still waits for signatures
+//!   targets/…                the files those documents name, under their hashed names
+//!   submitted/<digest>/      releases waiting for approval, then for publication
+//!   public/                  what is served; written by `publish` alone
+//!     metadata/ targets/ bundles/ routes/
+//!   lock                     held by whoever writes
+//! ```
+//!
+//! Invariant: `public/metadata/timestamp.json` is replaced last, after everything it leads to is there under a name
+//! that never changes. Killed at any instant, `publish` leaves readers the old catalogue or the new one, whole, and
+//! the next `publish` finishes what is missing.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use jiff::SignedDuration;
+use mirabelle_content::durable;
+use mirabelle_keys::{Keyring, SigningKey};
+use mirabelle_manifests::network::{catalogue_role, metadata_path, target_path};
+use mirabelle_manifests::tuf::{self, Document, RoleDocument, RoleKeys, RoleName, Root, Targets};
+use mirabelle_manifests::{Digest, Instant, TargetPath};
+use mirabelle_terminal::{Failure, OrFail, read_config};
+use serde::{Deserialize, Serialize};
+
+/// The most of a metadata file, as readers see it too.
+const MAX_METADATA_BYTES: u64 = 64 << 20;
+
+/// How long signatures last, in days.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Lifetimes {
+    pub(crate) root_days: u16,
+    pub(crate) targets_days: u16,
+    pub(crate) catalogue_days: u16,
+    pub(crate) deployment_days: u16,
+    pub(crate) brake_days: u16,
+    /// The longest that a college may be cut off and still be served anything new afterwards.
+    pub(crate) snapshot_days: u16,
+    pub(crate) timestamp_days: u16,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            root_days: 365,
+            targets_days: 365,
+            catalogue_days: 180,
+            deployment_days: 180,
+            brake_days: 365,
+            snapshot_days: 14,
+            timestamp_days: 14,
+        }
+    }
+}
+
+/// `repository.toml`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) lifetimes: Lifetimes,
+}
+
+/// A repository's directory.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    directory: PathBuf,
+    config: Config,
+}
+
+/// What became of a document that was edited and signed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Signed {
+    /// Enough keys signed: it goes out with the next `publish`.
+    Complete {
+        /// Its version.
+        version: u64,
+    },
+    /// It waits in `drafts/`.
+    Waiting {
+        /// Keys that signed.
+        have: u32,
+        /// How many it takes.
+        need: u32,
+    },
+}
+
+impl Repository {
+    /// The repository in `directory`, which must be one.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Failure> {
+        if !directory.join("roles/root.json").is_file() {
+            return Err(Failure::usage(format!("`{}` is no repository", directory.display()))
+                .hint("make one with `mirabelle-publisher init`, or name another with --repository"));
+        }
+        let config = read_config(&directory.join("repository.toml"))?;
+        Ok(Self { directory: directory.to_owned(), config })
+    }
+
+    /// A repository about to be made in `directory`.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Failure> {
+        if directory.join("roles/root.json").exists() {
+            return Err(Failure::no(format!("`{}` is a repository already", directory.display())));
+        }
+        Ok(Self { directory: directory.to_owned(), config: Config::default() })
+    }
+
+    /// Keeps other writers out until the file is dropped.
+    pub(crate) fn lock(&self) -> Result<fs::File, Failure> {
+        durable::try_lock(&self.path("lock"))
+            .or_fail(|| format!("cannot lock `{}`", self.directory.display()))?
+            .ok_or_else(|| {
+                Failure::no(format!("another process is writing to `{}`", self.directory.display()))
+                    .hint("wait for it to end, then try again")
+            })
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.directory.join(below)
+    }
+
+    pub(crate) fn public(&self) -> PathBuf {
+        self.path("public")
+    }
+
+    /// How long `role`'s signature lasts.
+    pub(crate) fn expiry(&self, role: &RoleName, now: Instant) -> Instant {
+        let days = &self.config.lifetimes;
+        let days = match role.as_str() {
+            "root" => days.root_days,
+            "targets" => days.targets_days,
+            "catalogue" => days.catalogue_days,
+            "deployment" => days.deployment_days,
+            "brake" => days.brake_days,
+            "snapshot" => days.snapshot_days,
+            _ => days.timestamp_days,
+        };
+        let expiry = now + SignedDuration::from_hours(24 * i64::from(days));
+        // TUF writes whole seconds.
+        Instant::from_second(expiry.as_second()).unwrap_or(expiry)
+    }
+
+    /// The newest signed document of a role.
+    pub(crate) fn role<T: RoleDocument>(&self, role: &RoleName) -> Result<Document<T>, Failure> {
+        let path = self.path(&format!("roles/{}.json", role.file_stem()));
+        read_document(&path)?.ok_or_else(|| Failure::usage(format!("`{}` is missing", path.display())))
+    }
+
+    /// The exact bytes of the newest signed document of a role.
+    pub(crate) fn role_bytes(&self, role: &RoleName) -> Result<Vec<u8>, Failure> {
+        let path = self.path(&format!("roles/{}.json", role.file_stem()));
+        durable::read_if_present(&path, MAX_METADATA_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?
+            .ok_or_else(|| Failure::usage(format!("`{}` is missing", path.display())))
+    }
+
+    /// The draft of a role, if one waits for signatures.
+    pub(crate) fn draft<T: RoleDocument>(&self, role: &RoleName) -> Result<Option<Document<T>>, Failure> {
+        read_document(&self.path(&format!("drafts/{}.json", role.file_stem())))
+    }
+
+    pub(crate) fn discard_draft(&self, role: &RoleName) -> Result<(), Failure> {
+        let path = self.path(&format!("drafts/{}.json", role.file_stem()));
+        durable::remove_file(&path).or_fail(|| format!("cannot remove `{}`", path.display()))
+    }
+
+    /// Stores a file that a role will name, under its hashed name.
+    pub(crate) fn put_target(&self, path: &TargetPath, bytes: &[u8]) -> Result<(), Failure> {
+        let file = self.target_file(path, Digest::of(bytes))?;
+        durable::write_atomically(&file, bytes).or_fail(|| format!("cannot write `{}`", file.display()))
+    }
+
+    /// Reads a file that a role names.
+    pub(crate) fn target(&self, path: &TargetPath, digest: Digest) -> Result<Vec<u8>, Failure> {
+        let file = self.target_file(path, digest)?;
+        let bytes = durable::read_if_present(&file, MAX_METADATA_BYTES)
+            .or_fail(|| format!("cannot read `{}`", file.display()))?
+            .ok_or_else(|| Failure::usage(format!("`{}` is missing", file.display())))?;
+        if Digest::of(&bytes) != digest {
+            return Err(Failure::trust(format!("`{}` does not have the digest in its name", file.display())));
+        }
+        Ok(bytes)
+    }
+
+    fn target_file(&self, path: &TargetPath, digest: Digest) -> Result<PathBuf, Failure> {
+        Ok(self.path(&target_path(path, digest).or_fail(|| format!("cannot store `{path}`"))?))
+    }
+
+    /// The one target of a role that has one, and its bytes.
+    pub(crate) fn only_target(&self, role: &RoleName, path: &str) -> Result<Vec<u8>, Failure> {
+        let path = TargetPath::new(path);
+        let targets = self.role::<Targets>(role)?.signed.targets;
+        let digest = targets.get(&path).and_then(|file| file.hashes.sha256());
+        let digest = digest.ok_or_else(|| Failure::usage(format!("`{role}` does not list `{path}`")))?;
+        self.target(&path, digest)
+    }
+
+    /// Every keyring that must be satisfied before `role`'s document counts.
+    pub(crate) fn keyrings(&self, role: &RoleName) -> Result<Vec<Keyring>, Failure> {
+        let what = || format!("cannot tell who holds the role `{role}`");
+        let root = self.role::<Root>(&RoleName::root())?.signed;
+        if let Some(keys) = root.roles.get(role) {
+            return Ok(vec![keys.keyring(&root.keys).or_fail(what)?]);
+        }
+        let targets = self.role::<Targets>(&RoleName::targets())?.signed;
+        let delegations = targets.delegations.unwrap_or_default();
+        let delegation = delegations.roles.iter().find(|delegation| delegation.name == *role);
+        let delegation = delegation.ok_or_else(|| Failure::usage(format!("nobody delegates to `{role}`")))?;
+        let mut keyrings = vec![delegation.keys.keyring(&delegations.keys).or_fail(what)?];
+        if let Some(quorum) = root.quorums.get(role) {
+            keyrings.push(RoleKeys::keyring(quorum, &root.keys).or_fail(what)?);
+        }
+        Ok(keyrings)
+    }
+
+    /// Signs `new` as the next version of a targets role. When a draft with the same content waits, the signatures
+    /// are added to it; a draft with other content is refused, since whoever signs must know all that she signs.
+    pub(crate) fn sign_targets(
+        &self,
+        role: &RoleName,
+        mut new: Targets,
+        keys: &[SigningKey],
+        now: Instant,
+    ) -> Result<Signed, Failure> {
+        let keyrings = self.keyrings(role)?;
+        for key in keys {
+            if !keyrings.iter().any(|keyring| keyring.get(&key.public().id()).is_some()) {
+                let id = key.public().id();
+                return Err(Failure::trust(format!("key {} does not hold the role `{role}`", id.short())));
+            }
+        }
+        new.version = self.role::<Targets>(role)?.signed.version + 1;
+        new.expires = self.expiry(role, now);
+        let mut signatures = Vec::new();
+        if let Some(draft) = self.draft::<Targets>(role)? {
+            if draft.signed.targets != new.targets || draft.signed.delegations != new.delegations {
+                return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
+                    .hint("sign that one, or drop it with --discard-draft"));
+            }
+            new = draft.signed;
+            signatures = draft.signatures;
+        }
+        let what = || format!("cannot sign `{role}`");
+        let fresh = tuf::sign(&new, &keys.iter().collect::<Vec<_>>()).or_fail(what)?;
+        let fresh = Document::<Targets>::parse(&fresh).or_fail(what)?;
+        for signature in &fresh.signatures {
+            signatures.retain(|other: &mirabelle_keys::Signature| other.keyid != signature.keyid);
+            signatures.push(signature.clone());
+        }
+        let bytes = tuf::attach(&new, &signatures).or_fail(what)?;
+        let counts = keyrings.iter().map(|keyring| match keyring.verify(fresh.signed_bytes(), &signatures) {
+            Ok(_) => (0, 0),
+            Err(mirabelle_keys::KeyringError::BelowThreshold { valid, threshold }) => {
+                (threshold - valid, threshold)
+            }
+            Err(_) => (keyring.threshold(), keyring.threshold()),
+        });
+        let (missing, need) = counts.max().unwrap_or_default();
+        if missing > 0 {
+            self.write(&format!("drafts/{}.json", role.file_stem()), &bytes)?;
+            return Ok(Signed::Waiting { have: need - missing, need });
+        }
+        self.write(&format!("roles/{}.json", role.file_stem()), &bytes)?;
+        self.discard_draft(role)?;
+        Ok(Signed::Complete { version: new.version })
+    }
+
+    /// Writes a file below the repository.
+    pub(crate) fn write(&self, below: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path(below);
+        durable::write_atomically(&path, bytes).or_fail(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Writes a document for readers, under the name that its version gives it, unless it is there.
+    pub(crate) fn publish_role(&self, role: &RoleName, version: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let below = format!("public/{}", metadata_path(role, Some(version)));
+        if self.path(&below).exists() {
+            return Ok(());
+        }
+        self.write(&below, bytes)
+    }
+
+    /// The catalogue's targets as signed.
+    pub(crate) fn catalogue(&self) -> Result<Targets, Failure> {
+        Ok(self.role::<Targets>(&catalogue_role())?.signed)
+    }
+}
+
+/// Reads and parses a document, if it is there.
+pub(crate) fn read_document<T: RoleDocument>(path: &Path) -> Result<Option<Document<T>>, Failure> {
+    let what = || format!("cannot read `{}`", path.display());
+    match durable::read_if_present(path, MAX_METADATA_BYTES).or_fail(what)? {
+        Some(bytes) => Document::parse(&bytes).map(Some).or_fail(what),
+        None => Ok(None),
+    }
+}
