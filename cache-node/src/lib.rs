@@ -1,1 +1,24 @@
+//! The caching node of a college: mirrors what the deployment obliges it to hold, and serves it.
+//!
+//! ```text
+//! upstream (origin or another node)
+//!    │  refresh, verify            mirror.rs
+//!    ▼
+//! obligations ── obtain ──▶ objects/
+//!    │  only when all of it is here
+//!    ▼
+//! served/ ── timestamp.json last   served.rs      ──▶ workstations, other nodes   http.rs
+//! ```
+//!
+//! Promise 3: what is served is always a complete catalogue; until a newer one is complete, the last one. Promise 10:
+//! the index ([`index`]) can be deleted at any time.
 
+pub mod cli;
+pub mod commands;
+
+mod config;
+mod http;
+mod index;
+mod mirror;
+mod served;
+mod site;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::repository::Repository;
+use crate::submission::{Submission, read_catalogue};
 
 #[derive(Serialize)]
 struct Status {

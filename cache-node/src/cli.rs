@@ -1,0 +1,78 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mirabelle_manifests::SiteId;
+use mirabelle_terminal::DocumentKind;
+use mirabelle_transfer::Upstream;
+
+/// The caching node of a college: holds the software its workstations need, and serves it to them.
+#[derive(Debug, Parser)]
+#[command(name = "mirabelle-node", version, max_term_width = 110)]
+pub struct Cli {
+    /// The node's directory.
+    #[arg(long, global = true, env = "MIRABELLE_NODE_ROOT", default_value = "/var/lib/mirabelle-node")]
+    pub root: PathBuf,
+    /// Print one JSON value instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Settings that come before those of the configuration file.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings that come before those of the configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// The college this node stands in.
+    #[arg(long, global = true, env = "MIRABELLE_COLLEGE")]
+    pub college: Option<SiteId>,
+    /// Where to mirror from, in order of preference; may be given several times.
+    #[arg(long = "upstream", global = true, env = "MIRABELLE_UPSTREAM", value_delimiter = ',')]
+    pub upstreams: Vec<Upstream>,
+    /// The address to serve on; port 0 takes a free one.
+    #[arg(long, global = true, env = "MIRABELLE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// How long to wait between two looks at the upstream: `5 min`.
+    #[arg(long, global = true, env = "MIRABELLE_SYNC_EVERY")]
+    pub sync_every: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set the node up: its college, its upstream, the root it trusts.
+    Init {
+        /// The repository's root metadata, brought here by a way that is trusted.
+        #[arg(long)]
+        trusted_root: PathBuf,
+    },
+    /// Mirror and serve, until asked to stop.
+    Run,
+    /// Mirror once, then end.
+    Sync {
+        /// Say what would be fetched, and fetch nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say what the node holds, since when, and how fresh it is.
+    Status,
+    /// Read everything the node serves, and set wrong objects aside to be fetched again.
+    Verify,
+    /// Show the configuration and where each value comes from, or check it.
+    Config {
+        /// Say only whether it can be used.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print the man page or shell completions.
+    Print {
+        /// Which.
+        kind: DocumentKind,
+    },
+}

@@ -1,0 +1,43 @@
+//! One file per command.
+
+mod config;
+mod init;
+mod run;
+mod status;
+mod sync;
+mod verify;
+
+use clap::CommandFactory;
+use mirabelle_terminal::{Failure, Output, print_document, runtime};
+
+use crate::cli::{Cli, Command, Settings};
+use crate::config::Config;
+use crate::site::Site;
+
+/// What every command is given.
+struct Context {
+    site: Site,
+    output: Output,
+    settings: Settings,
+}
+
+impl Context {
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(&self.site.path(""), &self.settings)
+    }
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let context =
+        Context { site: Site::new(&cli.root), output: Output::new(cli.json), settings: cli.settings };
+    match cli.command {
+        Command::Init { trusted_root } => init::run(&context, &trusted_root),
+        Command::Run => runtime()?.block_on(run::run(&context)),
+        Command::Sync { dry_run } => runtime()?.block_on(sync::run(&context, dry_run)),
+        Command::Status => status::run(&context),
+        Command::Verify => runtime()?.block_on(verify::run(&context)),
+        Command::Config { check } => config::run(&context, check),
+        Command::Print { kind } => print_document(kind, Cli::command()),
+    }
+}

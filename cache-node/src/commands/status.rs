@@ -1,0 +1,49 @@
+//! `status`: what the node holds, since when, and how fresh it is.
+
+use mirabelle_manifests::Instant;
+use mirabelle_terminal::{Failure, Table, bytes};
+use serde::Serialize;
+
+use super::Context;
+use crate::site::State;
+
+#[derive(Serialize)]
+struct Status {
+    college: String,
+    stale: bool,
+    #[serde(flatten)]
+    state: State,
+}
+
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let config = context.config()?;
+    let state = context.site.state();
+    let status = Status { college: config.college.to_string(), stale: state.is_stale(Instant::now()), state };
+    context.output.print(&status, |status| {
+        let state = &status.state;
+        let when =
+            |instant: Option<Instant>| instant.map_or("never".to_owned(), |instant| format!("{instant:.0}"));
+        let mut table = Table::new(["package", "version", "platform", "objects", "bytes"]).right([3, 4]);
+        for held in &state.releases {
+            let (objects, size) = (held.objects.to_string(), bytes(held.bytes));
+            table.row([held.package.clone(), held.version.clone(), held.platform.clone(), objects, size]);
+        }
+        let fresh = if status.stale { "STALE since" } else { "fresh until" };
+        let failure = state
+            .last_failure
+            .as_ref()
+            .map_or(String::new(), |failure| format!("\nlast sync failed:\n{failure}\n"));
+        format!(
+            "college {}\ncomplete at snapshot {} since {}\n{fresh} {}\nlast looked upstream {}\n\
+             received {} in all\n{failure}\n{}",
+            status.college,
+            state.snapshot,
+            when(state.complete_since),
+            when(state.fresh_until),
+            when(state.refreshed),
+            bytes(state.received_bytes),
+            table.render()
+        )
+    });
+    Ok(())
+}

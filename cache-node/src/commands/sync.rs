@@ -1,0 +1,37 @@
+//! `sync`: mirror once.
+
+use mirabelle_manifests::Instant;
+use mirabelle_terminal::{Failure, Table, bytes};
+
+use super::Context;
+use crate::mirror::Mirror;
+
+pub(super) async fn run(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    let mirror = Mirror::open(context.site.clone(), context.config()?)?;
+    if dry_run {
+        let forecast = mirror.forecast(Instant::now()).await?;
+        context.output.print(&forecast, |forecast| {
+            let mut table = Table::new(["package", "version", "missing objects", "to fetch"]).right([2, 3]);
+            for release in forecast {
+                let (missing, cost) = (release.missing_objects.to_string(), bytes(release.bytes));
+                table.row([release.package.clone(), release.version.clone(), missing, cost]);
+            }
+            table.render()
+        });
+        mirror.close();
+        return Ok(());
+    }
+    let result = mirror.sync(Instant::now()).await;
+    mirror.close();
+    context.output.print(&result?, |outcome| {
+        let fetched =
+            if outcome.fetched.is_empty() { "nothing new".to_owned() } else { outcome.fetched.join(", ") };
+        format!(
+            "complete at snapshot {}: {} releases held; {fetched}; {} received",
+            outcome.snapshot,
+            outcome.releases.len(),
+            bytes(outcome.received_bytes)
+        )
+    });
+    Ok(())
+}

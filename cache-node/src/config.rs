@@ -1,0 +1,113 @@
+//! The node's configuration: default < `node.toml` < environment < flag.
+//!
+//! ```toml
+//! college = "57001"
+//! upstreams = ["http://origin.example:8700/"]     # in order of preference; another node will do
+//! listen = "0.0.0.0:8701"
+//! sync-every = "5 min"
+//! ```
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use mirabelle_manifests::SiteId;
+use mirabelle_terminal::{Failure, Layer, read_config};
+use mirabelle_transfer::Upstream;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Settings;
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
+const DEFAULT_SYNC_EVERY: &str = "5 min";
+/// Looking more often than this helps nobody.
+const SHORTEST_SYNC: Duration = Duration::from_millis(100);
+
+/// `node.toml` as written.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct ConfigFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) college: Option<SiteId>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) upstreams: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sync_every: Option<String>,
+}
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) college: SiteId,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) sync_every: Duration,
+    /// Name, value and origin of each setting, for `config`.
+    pub(crate) origins: Vec<Setting>,
+}
+
+/// A setting, as `config` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) from: Layer,
+}
+
+impl Config {
+    pub(crate) fn load(root: &Path, settings: &Settings) -> Result<Self, Failure> {
+        let path = root.join("node.toml");
+        let file: ConfigFile = read_config(&path)?;
+        let missing = |name: &str| {
+            Failure::usage(format!("`{name}` is not set"))
+                .hint(format!("run `mirabelle-node init`, or set it in `{}`", path.display()))
+        };
+        let mut origins = Vec::new();
+        let mut from = |name, value: String, layer| origins.push(Setting { name, value, from: layer });
+
+        let (college, layer) =
+            choose(settings.college.clone(), file.college, None).ok_or_else(|| missing("college"))?;
+        from("college", college.to_string(), layer);
+
+        let given = (!settings.upstreams.is_empty()).then(|| settings.upstreams.clone());
+        let written: Result<Vec<Upstream>, _> = file.upstreams.iter().map(|text| text.parse()).collect();
+        let written = written.map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
+        let written = (!written.is_empty()).then_some(written);
+        let (upstreams, layer) = choose(given, written, None).ok_or_else(|| missing("upstreams"))?;
+        let shown: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
+        from("upstreams", shown.join(" "), layer);
+
+        let default = DEFAULT_LISTEN.parse().ok();
+        let (listen, layer) =
+            choose(settings.listen, file.listen, default).ok_or_else(|| missing("listen"))?;
+        from("listen", listen.to_string(), layer);
+
+        let default = Some(DEFAULT_SYNC_EVERY.to_owned());
+        let (text, layer) = choose(settings.sync_every.clone(), file.sync_every, default)
+            .ok_or_else(|| missing("sync-every"))?;
+        let sync_every = duration(&text)?;
+        from("sync-every", text, layer);
+        Ok(Self { college, upstreams, listen, sync_every, origins })
+    }
+}
+
+/// The value of the strongest layer that has one.
+fn choose<T>(given: Option<T>, file: Option<T>, default: Option<T>) -> Option<(T, Layer)> {
+    given
+        .map(|value| (value, Layer::Command))
+        .or_else(|| file.map(|value| (value, Layer::File)))
+        .or_else(|| default.map(|value| (value, Layer::Default)))
+}
+
+fn duration(text: &str) -> Result<Duration, Failure> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| *duration >= SHORTEST_SYNC)
+        .ok_or_else(|| {
+            Failure::usage(format!("`{text}` is not a time to wait")).hint("write `5 min` or `30 s`")
+        })
+}

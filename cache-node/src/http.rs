@@ -1,0 +1,68 @@
+//! What the node answers: the same tree as an origin, so that an asker cannot tell them apart.
+//!
+//! | path | from |
+//! |---|---|
+//! | `/metadata/…`, `/targets/…`, `/routes/…` | `served/` |
+//! | `/objects/ab/cdef…` | the object store |
+//! | `/status` | `state.json`, for people and monitoring |
+//! | `/healthz` | 200 while the process answers |
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use mirabelle_manifests::Digest;
+use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_file};
+
+use crate::index::leave_doubt;
+use crate::site::Site;
+
+/// Answers one request.
+pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<Body> {
+    let (method, headers) = (request.method(), request.headers());
+    match request.uri().path() {
+        "/healthz" => return Response::new(body("ok\n")),
+        "/status" => return status(&site),
+        _ => {}
+    }
+    let not_here = || problem(StatusCode::NOT_FOUND, "there is no such file here");
+    let Some(path) = file_of(request.uri().path()) else { return not_here() };
+    match path.as_str().split_once('/') {
+        Some(("objects", name)) => {
+            let Some(object) = object_of(name) else { return not_here() };
+            let path = site.objects_read_only().path(object);
+            let response = serve_file(method, headers, &path, Naming::Immutable).await;
+            if response.status() == StatusCode::NOT_FOUND {
+                // Somebody was told that it is here: look again at the next sync.
+                tracing::warn!(%object, "an object that was asked for is missing");
+                leave_doubt(&site.path(""));
+            }
+            response
+        }
+        Some(("metadata" | "targets" | "routes", _)) => {
+            let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");
+            let naming = if mutable { Naming::Mutable } else { Naming::Immutable };
+            serve_file(method, headers, &site.served().path(path.as_str()), naming).await
+        }
+        _ => not_here(),
+    }
+}
+
+fn object_of(name: &str) -> Option<Digest> {
+    let (directory, rest) = name.split_once('/')?;
+    let object: Digest = format!("{directory}{rest}").parse().ok()?;
+    (object.fanned_out() == name).then_some(object)
+}
+
+fn status(site: &Site) -> Response<Body> {
+    match serde_json::to_vec_pretty(&site.state()) {
+        Ok(bytes) => {
+            let mut response = Response::new(body(bytes));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "the state could not be written as JSON");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the state could not be read")
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One sync: refresh → obligations → obtain → flip.
+//!
+//! Decide first, act after: [`Obligations`] says what the college must have; only when all of it is here does the
+//! served catalogue change (promise 3). A failure leaves what was fetched, and what was served.
+
+use std::sync::Arc;
+
+use mirabelle_content::ObjectStore;
+use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, SiteId, check_approval};
+use mirabelle_terminal::{Failure, OrFail, watch};
+use mirabelle_transfer::{Fetcher, Network, ObtainPlan, RetryPolicy, fetch_release, refresh};
+
+use crate::config::Config;
+use crate::index::Index;
+use crate::site::{HeldRelease, Site, State};
+
+/// Mirrors for one college.
+pub(crate) struct Mirror {
+    site: Site,
+    config: Config,
+    store: ObjectStore,
+    fetchers: Vec<Fetcher>,
+    index: Index,
+    /// Held for the mirror's life: one per directory.
+    _lock: fs_err::File,
+}
+
+/// What one sync came to.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Outcome {
+    /// The snapshot that is served now.
+    pub(crate) snapshot: u64,
+    /// Releases that were not complete before.
+    pub(crate) fetched: Vec<String>,
+    /// Bytes received from upstream.
+    pub(crate) received_bytes: u64,
+    /// Everything that is held for the college.
+    pub(crate) releases: Vec<HeldRelease>,
+}
+
+/// What a sync would fetch.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Forecast {
+    pub(crate) package: String,
+    pub(crate) version: String,
+    pub(crate) missing_objects: usize,
+    pub(crate) bytes: u64,
+}
+
+/// The approved releases that the deployment obliges this college's node to hold.
+struct Obligations(Vec<CatalogueEntry>);
+
+impl Obligations {
+    fn new(network: &Network, college: &SiteId) -> Self {
+        let assigned = network.deployment.for_college(college).into_values();
+        let entries = assigned.filter_map(|assignment| {
+            let entry = network.catalogue.get(&assignment.package, &assignment.platform, assignment.sequence);
+            if entry.is_none() {
+                // Promise 1: an operator cannot deploy what the rectorat has not approved.
+                tracing::warn!(package = %assignment.package, sequence = assignment.sequence,
+                    "a deployed release is not approved and was passed over");
+            }
+            entry.cloned()
+        });
+        Self(entries.collect())
+    }
+}
+
+impl Mirror {
+    pub(crate) fn open(site: Site, config: Config) -> Result<Self, Failure> {
+        let lock = site.lock()?;
+        let fetchers = config.upstreams.iter().map(|upstream| {
+            Fetcher::new(upstream.clone(), RetryPolicy::default())
+                .or_fail(|| "cannot start mirroring".to_owned())
+        });
+        let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
+        let index = Index::open(&site.path(""));
+        Ok(Self { store: site.objects()?, fetchers, index, config, site, _lock: lock })
+    }
+
+    pub(crate) fn close(self) {
+        self.index.close();
+    }
+
+    /// Mirrors once, from the first upstream that can be reached, and keeps what it came to in `state.json`.
+    pub(crate) async fn sync(&self, now: Instant) -> Result<Outcome, Failure> {
+        let before = self.received();
+        let result = self.sync_from_any(now).await;
+        let mut state = self.site.state();
+        state.received_bytes += self.received() - before;
+        match &result {
+            Ok((network, outcome)) => {
+                if state.snapshot != outcome.snapshot || state.complete_since.is_none() {
+                    state.complete_since = Some(now);
+                }
+                state.refreshed = Some(now);
+                state.snapshot = outcome.snapshot;
+                state.fresh_until = network.trusted.timestamp().map(|timestamp| timestamp.expires);
+                state.releases.clone_from(&outcome.releases);
+                state.last_failure = None;
+            }
+            Err(failure) => state.last_failure = Some(failure.render().trim_end().to_owned()),
+        }
+        self.site.write_state(&state)?;
+        result.map(|(_, mut outcome)| {
+            outcome.received_bytes = self.received() - before;
+            outcome
+        })
+    }
+
+    fn received(&self) -> u64 {
+        self.fetchers.iter().map(|fetcher| fetcher.meter().received()).sum()
+    }
+
+    async fn sync_from_any(&self, now: Instant) -> Result<(Network, Outcome), Failure> {
+        let mut last = None;
+        for fetcher in &self.fetchers {
+            match self.sync_from(fetcher, now).await {
+                Err(failure) if failure.kind() == mirabelle_terminal::Kind::Network => {
+                    tracing::warn!(upstream = %fetcher.upstream(), "upstream failed");
+                    last = Some(failure);
+                }
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::usage("no upstream is configured")))
+    }
+
+    async fn sync_from(&self, fetcher: &Fetcher, now: Instant) -> Result<(Network, Outcome), Failure> {
+        let college = &self.config.college;
+        self.index.heed_doubt();
+        let trust = self.site.trust();
+        let network = refresh(fetcher, &trust, now)
+            .await
+            .or_fail(|| format!("cannot refresh the catalogue for college {college}"))?;
+        let served = self.site.served();
+
+        // Fetch everything that is owed; go on past a failure, so that one release does not hold up the others.
+        let mut releases = Vec::new();
+        let mut fetched = Vec::new();
+        let mut first_failure = None;
+        for entry in Obligations::new(&network, college).0 {
+            match self.hold(fetcher, &network, &entry).await {
+                Ok((held, new)) => {
+                    if new {
+                        tracing::info!(package = held.package, version = held.version, "release is complete");
+                        fetched.push(format!("{} {}", held.package, held.version));
+                    }
+                    releases.push(held);
+                }
+                Err(failure) => {
+                    tracing::warn!(package = %entry.listing.name, "release could not be mirrored");
+                    first_failure.get_or_insert(failure);
+                }
+            }
+        }
+        if let Some(failure) = first_failure {
+            return Err(failure);
+        }
+
+        // All of it is here: flip.
+        let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
+        let newest = network.trusted.timestamp().map(|timestamp| timestamp.version);
+        served.keep_roots(fetcher, network.trusted.root().version).await;
+        if served.timestamp().map(|timestamp| timestamp.version) != newest || !fetched.is_empty() {
+            served.flip(&network, &trust)?;
+            tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
+        }
+        Ok((network, Outcome { snapshot, fetched, received_bytes: 0, releases }))
+    }
+
+    /// Makes sure that a release is here whole; says whether it had to be fetched.
+    async fn hold(
+        &self,
+        fetcher: &Fetcher,
+        network: &Network,
+        entry: &CatalogueEntry,
+    ) -> Result<(HeldRelease, bool), Failure> {
+        let label = format!("{} {}", entry.listing.name, entry.listing.version);
+        let (release, manifest) = self.manifest(fetcher, network, entry, &label).await?;
+        let held = |release: &ApprovedRelease| HeldRelease {
+            package: release.name.to_string(),
+            version: release.version.to_string(),
+            platform: release.platform.to_string(),
+            release: release.digest(),
+            objects: release.objects().len(),
+            bytes: release.objects().values().map(|object| object.size).sum(),
+        };
+        if self.index.is_complete(entry.digest) {
+            return Ok((held(&release), false));
+        }
+        let what = || format!("cannot mirror `{label}`");
+        let release = Arc::new(release);
+        let plan = ObtainPlan::new(fetcher, release.clone(), &self.store).await.or_fail(what)?;
+        let new = plan.missing_objects() > 0;
+        let meter = fetcher.meter().clone();
+        let cost = plan.cost();
+        let partials = self.site.partials();
+        let fetching = plan.execute(fetcher, &self.store, &partials);
+        watch(&format!("mirroring {label}"), cost, || meter.received(), fetching).await.or_fail(what)?;
+        self.site.served().add_release(entry, &manifest)?;
+        self.index.mark_complete(entry.digest);
+        Ok((held(&release), new))
+    }
+
+    /// A release's manifest, checked for both bodies, from the disk or the upstream.
+    async fn manifest(
+        &self,
+        fetcher: &Fetcher,
+        network: &Network,
+        entry: &CatalogueEntry,
+        label: &str,
+    ) -> Result<(ApprovedRelease, Vec<u8>), Failure> {
+        let what = || format!("cannot mirror `{label}`");
+        if let Some(bytes) = self.site.served().manifest(entry)? {
+            let release = check_approval(&bytes, entry, &network.packagers).or_fail(what)?;
+            return Ok((release, bytes));
+        }
+        fetch_release(fetcher, network, entry).await.or_fail(what)
+    }
+
+    /// What a sync would fetch. Refreshes the trusted metadata, which is never served by itself.
+    pub(crate) async fn forecast(&self, now: Instant) -> Result<Vec<Forecast>, Failure> {
+        let fetcher = self.fetchers.first().ok_or_else(|| Failure::usage("no upstream is configured"))?;
+        let network = refresh(fetcher, &self.site.trust(), now)
+            .await
+            .or_fail(|| format!("cannot refresh the catalogue for college {}", self.config.college))?;
+        let mut forecast = Vec::new();
+        for entry in Obligations::new(&network, &self.config.college).0 {
+            let label = format!("{} {}", entry.listing.name, entry.listing.version);
+            let (release, _) = self.manifest(fetcher, &network, &entry, &label).await?;
+            let plan = ObtainPlan::new(fetcher, Arc::new(release), &self.store)
+                .await
+                .or_fail(|| format!("cannot plan `{label}`"))?;
+            forecast.push(Forecast {
+                package: entry.listing.name.to_string(),
+                version: entry.listing.version.to_string(),
+                missing_objects: plan.missing_objects(),
+                bytes: plan.cost(),
+            });
+        }
+        Ok(forecast)
+    }
+}
+
+impl State {
+    /// True when the served metadata is no longer fresh at `now`.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        self.fresh_until.is_none_or(|until| until <= now)
+    }
+}

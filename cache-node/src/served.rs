@@ -1,0 +1,189 @@
+//! What workstations see: the last catalogue of which the node holds everything it must.
+//!
+//! ```text
+//! served/metadata/<n>.root.json …     every root from 1 on, for workstations that were away
+//! served/metadata/<n>.<role>.json     snapshot, targets, catalogue, deployment, brake
+//! served/metadata/timestamp.json      replaced last: the flip
+//! served/targets/…                    small targets, and the manifests of the releases that are held
+//! served/routes/<release>.json        which of them are here
+//! ```
+//!
+//! Invariant: everything that `timestamp.json` leads to, and that the deployment obliges this node to hold, is here
+//! and synced before it is renamed into place. A crash at any instant leaves the old timestamp or the new one.
+
+use std::path::{Path, PathBuf};
+
+use mirabelle_content::durable;
+use mirabelle_manifests::network::{
+    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role,
+    metadata_path, routes_path, target_path,
+};
+use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp};
+use mirabelle_manifests::{CatalogueEntry, Digest, MAX_MANIFEST_BYTES, Routes, TargetPath};
+use mirabelle_terminal::{Failure, OrFail};
+use mirabelle_transfer::{FetchError, Fetcher, MetadataStore, Network};
+
+const MAX_METADATA_BYTES: u64 = 64 << 20;
+const MAX_ROOT_BYTES: u64 = 512 << 10;
+
+/// The served directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    directory: PathBuf,
+}
+
+impl Served {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.directory.join(below)
+    }
+
+    /// The version of the timestamp that is served; `None` before the first flip.
+    pub(crate) fn timestamp(&self) -> Option<Timestamp> {
+        self.document(&metadata_path(&RoleName::timestamp(), None))
+    }
+
+    fn document<T: RoleDocument>(&self, below: &str) -> Option<T> {
+        let bytes = durable::read_if_present(&self.path(below), MAX_METADATA_BYTES).ok()??;
+        Document::parse(&bytes).ok().map(|document| document.signed)
+    }
+
+    /// A manifest that is here already, if it is the one that the catalogue names.
+    pub(crate) fn manifest(&self, entry: &CatalogueEntry) -> Result<Option<Vec<u8>>, Failure> {
+        let path = self.manifest_path(entry)?;
+        let bytes = durable::read_if_present(&path, MAX_MANIFEST_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?;
+        Ok(bytes.filter(|bytes| Digest::of(bytes) == entry.digest))
+    }
+
+    fn manifest_path(&self, entry: &CatalogueEntry) -> Result<PathBuf, Failure> {
+        let below =
+            target_path(&entry.path, entry.digest).or_fail(|| format!("cannot store `{}`", entry.path))?;
+        Ok(self.path(&below))
+    }
+
+    /// Makes a release known: its manifest, and that its objects are here. Called once they are.
+    pub(crate) fn add_release(&self, entry: &CatalogueEntry, manifest: &[u8]) -> Result<(), Failure> {
+        let what = || format!("cannot store the manifest of `{}`", entry.listing.name);
+        durable::write_atomically(&self.manifest_path(entry)?, manifest).or_fail(what)?;
+        let routes = serde_json::to_vec(&Routes { bundle: false, objects: true }).or_fail(what)?;
+        durable::write_atomically(&self.path(&routes_path(entry.digest)), &routes).or_fail(what)
+    }
+
+    /// Keeps every root up to the trusted one, for workstations that trust an older one. Roots before the one this node
+    /// was set up with are asked of the upstream; nothing hangs on them here, and workstations verify each.
+    pub(crate) async fn keep_roots(&self, fetcher: &Fetcher, newest: u64) {
+        for version in (1..newest).rev() {
+            let below = metadata_path(&RoleName::root(), Some(version));
+            if self.path(&below).exists() {
+                continue;
+            }
+            match fetcher.bytes(&below, MAX_ROOT_BYTES).await {
+                Ok(bytes)
+                    if Document::<Root>::parse(&bytes).is_ok_and(|root| root.signed.version == version) =>
+                {
+                    if let Err(error) = durable::write_atomically(&self.path(&below), &bytes) {
+                        tracing::warn!(%error, version, "an older root could not be kept");
+                    }
+                }
+                Err(FetchError::NotFound { .. }) => break,
+                Ok(_) => tracing::warn!(version, "an older root from upstream is malformed"),
+                Err(error) => tracing::warn!(%error, version, "an older root could not be fetched"),
+            }
+        }
+    }
+
+    /// The flip: puts the verified metadata in place, its timestamp last.
+    pub(crate) fn flip(&self, network: &Network, trust: &MetadataStore) -> Result<(), Failure> {
+        let what = || "cannot put the new catalogue in place".to_owned();
+        let versioned = [
+            RoleName::root(),
+            RoleName::snapshot(),
+            RoleName::targets(),
+            catalogue_role(),
+            deployment_role(),
+            brake_role(),
+        ];
+        for role in versioned {
+            let bytes = trust.read(&role).or_fail(what)?.ok_or_else(|| missing(&role))?;
+            let version = version_of(&role, &bytes)?;
+            let path = self.path(&metadata_path(&role, Some(version)));
+            if durable::read_if_present(&path, MAX_METADATA_BYTES).or_fail(what)?.as_deref()
+                != Some(&bytes[..])
+            {
+                durable::write_atomically(&path, &bytes).or_fail(what)?;
+            }
+        }
+        let small = [
+            (RoleName::targets(), PACKAGERS_TARGET),
+            (deployment_role(), DEPLOYMENT_TARGET),
+            (brake_role(), BRAKE_TARGET),
+        ];
+        for (role, path) in small {
+            let path = TargetPath::new(path);
+            let listed = network.trusted.delegated(&role, &RoleName::targets());
+            let digest = listed.and_then(|targets| targets.targets.get(&path)?.hashes.sha256());
+            let digest = digest.ok_or_else(|| missing(&role))?;
+            let bytes = trust.read_target(&path, digest).or_fail(what)?.ok_or_else(|| missing(&role))?;
+            let below = target_path(&path, digest).or_fail(what)?;
+            durable::write_atomically(&self.path(&below), &bytes).or_fail(what)?;
+        }
+        let timestamp = trust.read(&RoleName::timestamp()).or_fail(what)?;
+        let timestamp = timestamp.ok_or_else(|| missing(&RoleName::timestamp()))?;
+        // Everything before the switch, the objects among it, survives a power cut that comes after it.
+        durable::sync_file_system(&self.directory).or_fail(what)?;
+        durable::write_atomically(&self.path(&metadata_path(&RoleName::timestamp(), None)), &timestamp)
+            .or_fail(what)
+    }
+
+    /// Copies the served metadata into `directory` as a [`MetadataStore`], to be verified like anybody's.
+    pub(crate) fn export(&self, directory: &Path) -> Result<MetadataStore, Failure> {
+        let what = || "cannot read what is served".to_owned();
+        let copy = |from: &str, to: &str| {
+            let bytes = durable::read_if_present(&self.path(from), MAX_METADATA_BYTES)?;
+            bytes.map_or(Ok(()), |bytes| durable::write_atomically(&directory.join(to), &bytes))
+        };
+        copy(&metadata_path(&RoleName::timestamp(), None), "timestamp.json").or_fail(what)?;
+        let snapshot = self.timestamp().and_then(|timestamp| timestamp.snapshot().map(|meta| meta.version));
+        let snapshot =
+            snapshot.ok_or_else(|| Failure::no("nothing is served yet").hint("run `mirabelle-node sync`"))?;
+        let snapshot_path = metadata_path(&RoleName::snapshot(), Some(snapshot));
+        copy(&snapshot_path, "snapshot.json").or_fail(what)?;
+        let snapshot: Snapshot =
+            self.document(&snapshot_path).ok_or_else(|| missing(&RoleName::snapshot()))?;
+        for role in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
+            let version = snapshot.meta.get(&role.meta_name()).ok_or_else(|| missing(&role))?.version;
+            let from = metadata_path(&role, Some(version));
+            copy(&from, &format!("{}.json", role.file_stem())).or_fail(what)?;
+            let targets: Targets = self.document(&from).ok_or_else(|| missing(&role))?;
+            for path in [PACKAGERS_TARGET, DEPLOYMENT_TARGET, BRAKE_TARGET].map(TargetPath::new) {
+                let Some(digest) = targets.targets.get(&path).and_then(|file| file.hashes.sha256()) else {
+                    continue;
+                };
+                let name = path.as_str().rsplit('/').next().unwrap_or_default();
+                copy(&target_path(&path, digest).or_fail(what)?, &format!("targets/{digest}.{name}"))
+                    .or_fail(what)?;
+            }
+        }
+        Ok(MetadataStore::new(directory))
+    }
+}
+
+fn missing(role: &RoleName) -> Failure {
+    Failure::trust(format!("the role `{role}` is missing or malformed in what was verified before"))
+}
+
+fn version_of(role: &RoleName, bytes: &[u8]) -> Result<u64, Failure> {
+    fn version<T: RoleDocument>(bytes: &[u8]) -> Option<u64> {
+        Document::<T>::parse(bytes).ok().map(|document| document.signed.version())
+    }
+    let version = match role.as_str() {
+        Root::TYPE => version::<Root>(bytes),
+        Snapshot::TYPE => version::<Snapshot>(bytes),
+        _ => version::<Targets>(bytes),
+    };
+    version.ok_or_else(|| missing(role))
+}
