@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
 use mirabelle_content::bundle::{BundleError, read_frame};
-use mirabelle_content::{ObjectError, ObjectStore, durable};
+use mirabelle_content::{ObjectError, ObjectStore};
 use mirabelle_manifests::network::{bundle_path, object_path, routes_path};
 use mirabelle_manifests::{ApprovedRelease, Digest, Hasher, Routes};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
@@ -382,7 +382,7 @@ fn decode_segment(
 /// One object, as it arrived.
 enum Fetched {
     InMemory { object: Digest, size: u64, bytes: Vec<u8> },
-    OnDisk { object: Digest, size: u64, path: PathBuf },
+    OnDisk { object: Digest, size: u64, partial: Partial },
 }
 
 async fn fetch_object(
@@ -402,7 +402,7 @@ async fn fetch_object(
         partial.discard()?;
         fetcher.range(&path, 0..size, size, &partial).await?;
     }
-    Ok(Fetched::OnDisk { object, size, path: partial.path().to_owned() })
+    Ok(Fetched::OnDisk { object, size, partial })
 }
 
 /// True when the file at `path` has the object's digest.
@@ -430,11 +430,10 @@ fn take_objects(
     while let Some(fetched) = arriving.blocking_recv() {
         match fetched {
             Fetched::InMemory { object, size, bytes } => batch.add(&mut bytes.as_slice(), object, size)?,
-            Fetched::OnDisk { object, size, path } => {
-                let adopted = batch.adopt(&path, object, size);
-                if adopted.is_err() {
-                    durable::remove_file(&path)?;
-                }
+            Fetched::OnDisk { object, size, partial } => {
+                let adopted = batch.adopt(partial.path(), object, size);
+                // Right or wrong, it has served; adopted, it has moved.
+                partial.discard()?;
                 adopted?;
             }
         }

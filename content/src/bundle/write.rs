@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use fs_err as fs;
 use mirabelle_manifests::{Bundle, Digest, Entry, Frame, Hasher, Mode, Node};
 
-use super::FRAME_BYTES;
+use super::{ALONE_BYTES, FRAME_BYTES};
 use crate::tree::{SourceFile, SourceNode};
 
 /// zstd's strongest level within its ordinary windows.
@@ -95,6 +95,10 @@ fn plan_frames(files: &[SourceFile]) -> Vec<FramePlan> {
     let mut length = 0;
     for group in groups {
         let size: u64 = tar_bytes(&files[group[0]]);
+        if size > ALONE_BYTES {
+            plans.push(group);
+            continue;
+        }
         if !current.is_empty() && length + size > FRAME_BYTES {
             plans.push(std::mem::take(&mut current));
             length = 0;

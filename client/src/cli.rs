@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mirabelle_manifests::{PackageName, SiteId};
+use mirabelle_terminal::DocumentKind;
+use mirabelle_transfer::Upstream;
+
+/// Software for this workstation, from the college's node.
+#[derive(Debug, Parser)]
+#[command(name = "mirabelle", version, max_term_width = 110)]
+pub struct Cli {
+    /// Where everything is kept. Any directory of one's own works without privileges.
+    #[arg(long, global = true, env = "MIRABELLE_ROOT", default_value = "/opt/mirabelle")]
+    pub root: PathBuf,
+    /// Print one JSON value instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Settings that come before those of the configuration file.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings that come before those of the configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// The college's node.
+    #[arg(long, global = true, env = "MIRABELLE_NODE")]
+    pub node: Option<Upstream>,
+    /// The college this workstation stands in.
+    #[arg(long, global = true, env = "MIRABELLE_COLLEGE")]
+    pub college: Option<SiteId>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set this workstation up: its node, its college, the root it trusts.
+    Enroll {
+        /// The repository's root metadata, brought here by a way that is trusted.
+        #[arg(long)]
+        trusted_root: PathBuf,
+    },
+    /// Learn what is new, without changing anything.
+    Refresh,
+    /// Search what is approved: names, titles and descriptions, whatever the accents.
+    Search {
+        /// Words to look for; all of them must be there.
+        words: Vec<String>,
+    },
+    /// Show a package: what it is, its versions, what this workstation has.
+    Info {
+        /// The package.
+        package: PackageName,
+    },
+    /// Install packages that are deployed to this college.
+    Install {
+        /// The packages.
+        #[arg(required = true)]
+        packages: Vec<PackageName>,
+        /// Show what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove packages.
+    Remove {
+        /// The packages.
+        #[arg(required = true)]
+        packages: Vec<PackageName>,
+        /// Show what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Bring this workstation to what the deployment says, and go on with what was interrupted.
+    Update {
+        /// Show what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List what is installed.
+    List,
+    /// List the generations of this workstation.
+    History,
+    /// Go back to the generation before.
+    Rollback {
+        /// Show what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare every installed file with its signed digest.
+    Verify,
+    /// Fetch and put back what `verify` finds wrong.
+    Repair,
+    /// Start an application; what its launchers call.
+    Run {
+        /// The launcher, or the package.
+        name: PackageName,
+        /// What to pass to it.
+        #[arg(last = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Show the configuration and where each value comes from, or check it.
+    Config {
+        /// Say only whether it can be used.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print the man page or shell completions.
+    Print {
+        /// Which.
+        kind: DocumentKind,
+    },
+}

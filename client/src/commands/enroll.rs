@@ -1,0 +1,58 @@
+//! `enroll`: a workstation's node, college and trusted root.
+
+use std::path::Path;
+
+use mirabelle_content::durable;
+use mirabelle_manifests::tuf::TrustedMetadata;
+use mirabelle_terminal::{Failure, OrFail};
+use serde::Serialize;
+
+use super::Context;
+use crate::config::ConfigFile;
+
+const MAX_ROOT_BYTES: u64 = 512 << 10;
+
+#[derive(Serialize)]
+struct Enrolled {
+    college: String,
+    node: String,
+    root_version: u64,
+}
+
+pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure> {
+    let what = || format!("cannot trust `{}`", trusted_root.display());
+    let bytes = durable::read_if_present(trusted_root, MAX_ROOT_BYTES)
+        .or_fail(what)?
+        .ok_or_else(|| Failure::usage(format!("`{}` does not exist", trusted_root.display())))?;
+    let trusted = TrustedMetadata::begin(&bytes, context.now).or_fail(what)?;
+    let settings = &context.settings;
+    let college =
+        settings.college.clone().ok_or_else(|| Failure::usage("name the college with --college"))?;
+    let node = settings.node.clone().ok_or_else(|| Failure::usage("name the college's node with --node"))?;
+    let _lock = context.layout.lock()?;
+    let path = context.layout.config();
+    if path.exists() {
+        return Err(Failure::no(format!(
+            "`{}` exists already: this workstation is enrolled",
+            path.display()
+        )));
+    }
+
+    context.layout.trust().trust(&bytes).or_fail(what)?;
+    let file = ConfigFile { node: Some(node.to_string()), college: Some(college.clone()) };
+    let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
+    durable::write_atomically(&path, text.as_bytes())
+        .or_fail(|| format!("cannot write `{}`", path.display()))?;
+    let done = Enrolled {
+        college: college.to_string(),
+        node: node.to_string(),
+        root_version: trusted.root().version,
+    };
+    context.output.print(&done, |done| {
+        format!(
+            "this workstation of college {} asks {} and trusts root version {}",
+            done.college, done.node, done.root_version
+        )
+    });
+    Ok(())
+}

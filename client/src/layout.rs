@@ -1,0 +1,117 @@
+//! The workstation's directory.
+//!
+//! ```text
+//! <root>/
+//!   client.toml                     configuration
+//!   trust/                          the newest metadata that was verified
+//!   objects/ab/cdef…                content-addressed, read-only
+//!   partials/                       downloads under way; they survive a restart
+//!   manifests/<digest>.json         what was approved, of every release that is here
+//!   releases/<name>/<id>/           a release's tree, linked from objects
+//!   generations/<n>/                an active set: generation.json, bin/, apps/, share/applications/
+//!   current                         THE SWITCH: a small file naming the generation, replaced by rename
+//!   active                          convenience: a link to generations/<n>, where the system has links
+//!   journal/transaction.json        what is under way
+//!   locks/<name>/<id>               held, shared, by whoever runs the release
+//!   staging/                        trees being built
+//!   lock                            held by whoever changes anything
+//! ```
+//!
+//! Invariant: `current` names a generation whose releases are all whole. Nothing outside `staging` is ever half there:
+//! trees and generations appear by rename, `current` changes by rename after all they need was synced.
+
+use std::path::{Path, PathBuf};
+
+use mirabelle_content::{ObjectStore, durable};
+use mirabelle_manifests::{Digest, PackageName};
+use mirabelle_terminal::{Failure, OrFail};
+use mirabelle_transfer::MetadataStore;
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("client.toml")
+    }
+
+    pub(crate) fn trust(&self) -> MetadataStore {
+        MetadataStore::new(&self.root.join("trust"))
+    }
+
+    /// The object store, for the process that holds the lock.
+    pub(crate) fn objects(&self) -> Result<ObjectStore, Failure> {
+        ObjectStore::open(&self.root)
+            .or_fail(|| format!("cannot open the objects of `{}`", self.root.display()))
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partials")
+    }
+
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    pub(crate) fn manifest(&self, release: Digest) -> PathBuf {
+        self.manifests().join(format!("{release}.json"))
+    }
+
+    pub(crate) fn releases(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
+    /// A release's tree.
+    pub(crate) fn release(&self, package: &PackageName, id: &str) -> PathBuf {
+        self.releases().join(package.as_str()).join(id)
+    }
+
+    pub(crate) fn generations(&self) -> PathBuf {
+        self.root.join("generations")
+    }
+
+    pub(crate) fn generation(&self, number: u64) -> PathBuf {
+        self.generations().join(number.to_string())
+    }
+
+    pub(crate) fn current(&self) -> PathBuf {
+        self.root.join("current")
+    }
+
+    pub(crate) fn active(&self) -> PathBuf {
+        self.root.join("active")
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal/transaction.json")
+    }
+
+    pub(crate) fn run_lock(&self, package: &PackageName, id: &str) -> PathBuf {
+        self.root.join("locks").join(package.as_str()).join(id)
+    }
+
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    /// Keeps others from changing anything until the file is dropped.
+    pub(crate) fn lock(&self) -> Result<fs_err::File, Failure> {
+        durable::try_lock(&self.root.join("lock"))
+            .or_fail(|| format!("cannot lock `{}`", self.root.display()))?
+            .ok_or_else(|| {
+                Failure::no(format!("another mirabelle is changing `{}`", self.root.display()))
+                    .hint("wait for it to end, then try again")
+            })
+    }
+}

@@ -1,0 +1,185 @@
+//! A release's tree, linked from objects; checking it against its manifest; putting right what is wrong.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use mirabelle_content::{ObjectStore, durable};
+use mirabelle_manifests::{Digest, Entry, Hasher, MAX_MANIFEST_BYTES, Mode, Node, Release, SignedRelease};
+use mirabelle_terminal::{Failure, OrFail};
+
+use crate::generation::Installed;
+use crate::layout::Layout;
+
+/// Builds `release`'s tree at `directory`, which must not exist.
+///
+/// # Errors
+/// Any error of the file system.
+pub(crate) fn build(release: &Release, store: &ObjectStore, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let mut made: BTreeSet<&str> = BTreeSet::new();
+    for entry in &release.entries {
+        for parent in entry.path.ancestors() {
+            if made.insert(parent) {
+                fs::create_dir(directory.join(parent))?;
+            }
+        }
+        place(entry, store, &directory.join(entry.path.as_str()))?;
+        if entry.node == Node::Directory {
+            made.insert(entry.path.as_str());
+        }
+    }
+    Ok(())
+}
+
+fn place(entry: &Entry, store: &ObjectStore, path: &Path) -> io::Result<()> {
+    match &entry.node {
+        Node::File { mode, sha256, .. } => store.place(*sha256, *mode, path),
+        Node::Link { target } => fs::os::unix::fs::symlink(target, path),
+        Node::Directory => match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        },
+    }
+}
+
+/// Something in a tree that is not as signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) entry: Entry,
+    pub(crate) what: &'static str,
+}
+
+/// Compares a tree with its manifest. `progress` hears of every file's bytes.
+///
+/// # Errors
+/// When a file cannot be read for another reason than its absence.
+pub(crate) fn check(release: &Release, directory: &Path, progress: &dyn Fn(u64)) -> io::Result<Vec<Fault>> {
+    let mut faults = Vec::new();
+    for entry in &release.entries {
+        let path = directory.join(entry.path.as_str());
+        let fault = match &entry.node {
+            Node::File { mode, sha256, size, .. } => {
+                progress(*size);
+                file_fault(&path, *mode, *sha256, *size)?
+            }
+            Node::Link { target } => match fs::read_link(&path) {
+                Ok(found) if found == Path::new(target) => None,
+                Ok(_) => Some("leads elsewhere"),
+                Err(_) => Some("missing"),
+            },
+            Node::Directory => (!path.is_dir()).then_some("missing"),
+        };
+        faults.extend(fault.map(|what| Fault { entry: entry.clone(), what }));
+    }
+    Ok(faults)
+}
+
+fn file_fault(path: &Path, mode: Mode, sha256: Digest, size: u64) -> io::Result<Option<&'static str>> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Some("missing"));
+        }
+        Err(error) => return Err(error),
+    };
+    if !metadata.is_file() {
+        return Ok(Some("no file any more"));
+    }
+    if metadata.len() != size {
+        return Ok(Some("changed"));
+    }
+    let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
+    if executable != (mode == Mode::Executable) {
+        return Ok(Some("has other permissions"));
+    }
+    Ok((digest_of(path)? != sha256).then_some("changed"))
+}
+
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0_u8; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// Takes out of the store the objects behind `faults` that are wrong themselves, since a tree's files and the store's
+/// are often the same.
+///
+/// # Errors
+/// Any error of the file system.
+pub(crate) fn drop_wrong_objects(faults: &[Fault], store: &ObjectStore) -> io::Result<()> {
+    for fault in faults {
+        if let Node::File { sha256, size, .. } = fault.entry.node
+            && store.verify(sha256, size).is_err()
+        {
+            store.remove(sha256)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts right what is wrong, each entry by rename. The objects must be in the store.
+///
+/// # Errors
+/// Any error of the file system.
+pub(crate) fn mend(
+    faults: &[Fault],
+    store: &ObjectStore,
+    directory: &Path,
+    scratch: &Path,
+) -> io::Result<()> {
+    fs::create_dir_all(scratch)?;
+    for (number, fault) in faults.iter().enumerate() {
+        let path = directory.join(fault.entry.path.as_str());
+        let new = scratch.join(number.to_string());
+        if let Node::File { sha256, mode: Mode::Executable, .. } = fault.entry.node {
+            // The executable form is a copy of its own, and may be what is wrong.
+            durable::remove_file(&store.path(sha256).with_extension("x"))?;
+        }
+        place(&fault.entry, store, &new)?;
+        if path.is_dir() && !path.is_symlink() {
+            durable::remove_tree(&path)?;
+        }
+        make_parents(directory, &path)?;
+        fs::rename(&new, &path)?;
+    }
+    durable::remove_tree(scratch)
+}
+
+/// Makes the directories above `path` within `directory`, in place of whatever else stands there.
+fn make_parents(directory: &Path, path: &Path) -> io::Result<()> {
+    let mut parents: Vec<PathBuf> =
+        path.ancestors().skip(1).take_while(|parent| *parent != directory).map(Path::to_owned).collect();
+    parents.reverse();
+    for parent in parents {
+        if parent.is_symlink() || (parent.exists() && !parent.is_dir()) {
+            fs::remove_file(&parent)?;
+        }
+        if !parent.exists() {
+            fs::create_dir(&parent)?;
+        }
+    }
+    Ok(())
+}
+
+impl Layout {
+    /// The manifest of a release that is installed, as it was approved.
+    pub(crate) fn read_manifest(&self, installed: &Installed) -> Result<Release, Failure> {
+        let path = self.manifest(installed.release);
+        let what = || format!("cannot read the manifest of `{}`", installed.title.fr);
+        let bytes = durable::read_if_present(&path, MAX_MANIFEST_BYTES).or_fail(what)?;
+        let bytes = bytes.ok_or_else(|| Failure::no(format!("`{}` is missing", path.display())))?;
+        let signed = SignedRelease::parse(&bytes).or_fail(what)?;
+        if signed.digest != installed.release {
+            return Err(Failure::trust(format!("`{}` is not what was approved", path.display())));
+        }
+        Ok(signed.release)
+    }
+}
