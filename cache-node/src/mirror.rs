@@ -101,11 +101,12 @@ impl Mirror {
             }
             Err(failure) => state.last_failure = Some(failure.render().trim_end().to_owned()),
         }
-        self.site.write_state(&state)?;
-        result.map(|(_, mut outcome)| {
-            outcome.received_bytes = self.received() - before;
-            outcome
-        })
+        let written = self.site.write_state(&state);
+        // What went wrong first is what people need to hear of: on a full disk, the state cannot be written either.
+        let (_, mut outcome) = result?;
+        written?;
+        outcome.received_bytes = self.received() - before;
+        Ok(outcome)
     }
 
     fn received(&self) -> u64 {

@@ -204,10 +204,13 @@ impl Batch<'_> {
         self.stage(object, size, temporary.into_temp_path())
     }
 
-    /// Takes over a file that already holds an object's bytes, after reading it through.
+    /// Takes over a file that already holds an object's bytes, after reading it through; it moves into the store.
     pub fn adopt(&mut self, path: &Path, object: Digest, size: u64) -> Result<(), ObjectError> {
         copy_verified(&mut fs::File::open(path)?, &mut io::sink(), object, size)?;
-        self.stage(object, size, tempfile::TempPath::try_from_path(path)?)
+        let temporary =
+            tempfile::Builder::new().tempfile_in(self.store.root.join("incoming"))?.into_temp_path();
+        fs::rename(path, &temporary)?;
+        self.stage(object, size, temporary)
     }
 
     fn stage(&mut self, object: Digest, size: u64, path: tempfile::TempPath) -> Result<(), ObjectError> {

@@ -286,7 +286,10 @@ impl Fetcher {
         let (mut writer, have) = place(url, &response, &range, have, partial).await?;
         let received = self.receive_into(url, response, have, expected, &mut writer).await;
         // Also after a failure: what arrived is where the next attempt goes on.
-        writer.finish().await?;
+        let received = match writer.finish().await {
+            Ok(()) => received,
+            Err(error) => Err(error.into()),
+        };
         match received {
             Ok(have) if have == expected => Ok(()),
             Ok(got) => {
@@ -294,8 +297,13 @@ impl Fetcher {
                 Err(Attempt::Failed { error, retry_after: None })
             }
             Err(attempt) => {
-                if matches!(attempt, Attempt::Final(FetchError::TooLong { .. })) {
-                    partial.discard()?;
+                match &attempt {
+                    Attempt::Final(FetchError::TooLong { .. }) => partial.discard()?,
+                    // A half-fetched file is worth less than the room it takes from everybody else.
+                    Attempt::Final(FetchError::Disk(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                        partial.discard()?;
+                    }
+                    _ => {}
                 }
                 Err(attempt)
             }

@@ -1,0 +1,128 @@
+//! Promise 4. A power cut at any instant leaves the old release or the new one, never a mix; at the next start the
+//! machine knows which, and goes on by itself.
+
+use std::time::Duration;
+
+use fs_err as fs;
+use mirabelle_tests::{App, Workstation, World};
+
+use crate::all_or_nothing_on_a_node::Random;
+
+/// At least so many kills at random moments.
+const KILLS: u32 = 50;
+/// One that is left in peace, and those that are killed.
+const WORKSTATIONS: usize = 9;
+
+/// A release whose every file says which one it belongs to: a mix would show.
+fn app(number: u64) -> App {
+    let script = "#!/bin/sh\nfor file in \"${0%/bin/*}\"/lib/*; do cat \"$file\"; done | sort -u\n";
+    let app = App::new("hello", number).file("bin/hello", script).noise("data", 6_000_000, number);
+    (0..400).fold(app, |app, file| app.file(&format!("lib/f{file}"), format!("release {number}\n")))
+}
+
+/// What runs, after checking that it is one release and whole.
+fn installed(workstation: &Workstation) -> Option<u64> {
+    workstation.run(["verify"]).succeeds();
+    let list = workstation.run(["--json", "list"]).succeeds().json();
+    let sequence = list["hello"]["sequence"].as_u64()?;
+    let current = fs::read_to_string(workstation.root().join("current")).unwrap();
+    let launcher = workstation.root().join("generations").join(current.trim()).join("bin/hello");
+    let said = std::process::Command::new(launcher).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), format!("release {sequence}\n"));
+    Some(sequence)
+}
+
+#[test]
+fn killed_at_any_moment_it_has_the_old_release_or_the_new_one() {
+    let mut world = World::new().college("57001").workstations(WORKSTATIONS).start();
+    let random = Random::new(4);
+    let (mut killed, mut before_the_switch) = (0, 0);
+    for number in 1..=3 {
+        world.release(&app(number));
+        let college = world.college("57001");
+        college.sync();
+        let before = (number > 1).then(|| number - 1);
+        let verb: &[&str] = if number == 1 { &["install", "hello"] } else { &["update"] };
+        // How long it takes when nothing comes between.
+        let full = college.workstation(0).run(verb).succeeds().took;
+        assert_eq!(installed(college.workstation(0)), Some(number));
+        for workstation in (1..WORKSTATIONS).map(|n| college.workstation(n)) {
+            // Killed again and again, further on each time, until it gets there.
+            for attempt in 1.. {
+                let life = random.below(full) * attempt / 3;
+                let alive = workstation.run_and_kill(verb, life);
+                let now = installed(workstation);
+                assert!(
+                    now == before || now == Some(number),
+                    "{now:?} on the way from {before:?} to {number}"
+                );
+                if !alive {
+                    break;
+                }
+                killed += 1;
+                before_the_switch += u32::from(now == before);
+            }
+            // It goes on by itself: what was asked for before the cuts is there after the next update.
+            workstation.run(["update"]).succeeds();
+            assert_eq!(installed(workstation), Some(number));
+            assert!(!workstation.root().join("journal/transaction.json").exists());
+            let staging = workstation.root().join("staging");
+            assert!(!staging.exists() || fs::read_dir(staging).unwrap().next().is_none());
+        }
+    }
+    println!("{killed} kills, {before_the_switch} of them before the switch");
+    assert!(killed >= KILLS, "only {killed} commands were still under way when they were killed");
+    assert!(before_the_switch >= KILLS / 2, "only {before_the_switch} kills came before the switch");
+}
+
+#[test]
+fn an_interrupted_install_is_taken_up_by_the_next_update() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let app = App::new("hello", 1).noise("data", 8_000_000, 1);
+    world.submit(&app);
+    world.approve(&app);
+    let deploy = ["deploy", "hello@1.0", "--available", "--colleges", "all", "--key", "keys/operator-1.key"];
+    world.publisher(deploy).succeeds();
+    world.publish();
+    let college = world.college("57001");
+    college.sync();
+    let workstation = college.workstation(0);
+    // Nobody asked for it yet: it is offered, not required.
+    workstation.run(["update"]).succeeds();
+    assert_eq!(workstation.run(["--json", "list"]).succeeds().json(), serde_json::json!({}));
+    let journal = workstation.root().join("journal/transaction.json");
+    let mut life = Duration::from_millis(30);
+    while !journal.exists() {
+        assert!(
+            workstation.run_and_kill(["install", "hello"], life),
+            "it was done before it could be killed"
+        );
+        life += Duration::from_millis(5);
+    }
+    workstation.run(["update"]).succeeds();
+    assert_eq!(workstation.run(["--json", "list"]).succeeds().json()["hello"]["sequence"], 1);
+}
+
+#[test]
+fn a_wrong_object_from_the_node_changes_nothing() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+    world.release(&App::new("hello", 2).noise("data", 3_000_000, 9));
+    let college = world.college("57001");
+    college.sync();
+    for prefix in fs::read_dir(college.node_root().join("objects")).unwrap() {
+        for object in fs::read_dir(prefix.unwrap().path()).unwrap() {
+            let path = object.unwrap().path();
+            if fs::metadata(&path).unwrap().len() == 3_000_000 {
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+                fs::write(&path, vec![0; 3_000_000]).unwrap();
+            }
+        }
+    }
+    let workstation = college.workstation(0);
+    workstation.run(["update"]).fails(4, "does not have its digest");
+    assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, "hello 1.0\n");
+    workstation.run(["verify"]).succeeds();
+}

@@ -1,0 +1,210 @@
+//! A wrong passphrase, a full disk, a refused connection, a busy port, a second process: one clear sentence, the right
+//! exit code, nothing half-done.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use mirabelle_tests::{App, World, run};
+
+#[test]
+fn a_wrong_passphrase_opens_nothing() {
+    let world = World::new().start();
+    let mut publish = world.publisher_command();
+    publish.args(["publish", "--key", "keys/online.key"]).env("MIRABELLE_PASSPHRASE", "quetsche");
+    run(&mut publish).fails(2, "wrong passphrase for key");
+    let mut publish = world.publisher_command();
+    publish.args(["publish", "--key", "keys/online.key"]).env_remove("MIRABELLE_PASSPHRASE");
+    run(&mut publish).fails(2, "nobody is there to type it");
+    fs::set_permissions(world.path("keys/online.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
+    world.publisher(["publish", "--key", "keys/online.key"]).fails(2, "others can read the key");
+}
+
+#[test]
+fn a_refused_connection_is_a_network_failure() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let workstation = world.college("57001").workstation(0);
+    let outcome = workstation.run(["refresh"]).fails(3, "could not be fetched in 5 attempts");
+    assert!(outcome.stderr.contains("hint: "), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let mut world = World::new().college("57001").start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    world.publisher(["serve", "--listen", &address]).fails(2, &format!("cannot listen on {address}"));
+    world
+        .college("57001")
+        .node(["--listen", &address, "run"])
+        .fails(2, &format!("cannot listen on {address}"));
+}
+
+#[test]
+fn a_second_process_is_turned_away() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    world.college("57001").node(["sync"]).fails(1, "another mirabelle-node works on");
+
+    let workstation = world.college("57001").workstation(0);
+    let lock =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(workstation.root().join("lock"));
+    let lock = lock.unwrap();
+    lock.file().lock().unwrap();
+    workstation.run(["install", "hello"]).fails(1, "another mirabelle is changing");
+
+    let lock = fs::File::open(world.path("repository/lock")).unwrap();
+    lock.file().lock().unwrap();
+    world.publisher(["publish", "--key", "keys/online.key"]).fails(1, "another process is writing");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.publisher(["--repository", "elsewhere", "status"]).fails(2, "`elsewhere` is no repository");
+    world
+        .publisher(["build", "nothing.toml", "--key", "keys/packager-1.key"])
+        .fails(2, "`nothing.toml` does not exist");
+    world.publisher(["submit", "keys"]).fails(2, "`keys` holds no built release");
+    world.publisher(["review", "hello@1.0"]).fails(1, "`hello@1.0` was not submitted");
+    world.publisher(["init", "--yes"]).fails(1, "is a repository already");
+    let college = world.college("57001");
+    college.node(["verify"]).fails(1, "nothing is served yet");
+    let workstation = college.workstation(0);
+    workstation.run(["search", "x"]).fails(4, "cannot read what was learnt at the last refresh");
+    workstation.run(["run", "hello"]).fails(1, "`hello` is not installed");
+    workstation.run(["rollback"]).fails(1, "nothing was installed yet");
+}
+
+#[test]
+fn a_recipe_says_what_is_wrong_with_it() {
+    let world = World::new().start();
+    let recipe = world.path("r.toml");
+    let good = "name = \"x\"\nversion = \"1\"\nsequence = 1\nplatform = \"any\"\nlicence = \"MIT\"\n\
+        title = { fr = \"x\", en = \"x\" }\nsummary = { fr = \"x\", en = \"x\" }\n\
+        [[source]]\npath = \"tree\"\nkind = \"directory\"\n";
+    let launcher = "[[launcher]]\nname = \"x\"\ntitle = { fr = \"x\", en = \"x\" }\ncommand = [\"{release}/bin/gone\"]\n";
+    fs::create_dir(world.path("tree")).unwrap();
+    fs::write(world.path("tree/file"), "x").unwrap();
+    let cases = [
+        (good.replace("name = \"x\"\nv", "name = \"X Y\"\nv"), 2, "is not a package name"),
+        (good.replace("licence", "license"), 2, "unknown field `license`"),
+        (good.replace("tree", "gone"), 2, "gone` does not exist"),
+        (good.replace("\"directory\"", "\"rar\""), 2, "unknown variant `rar`"),
+        (format!("{good}{launcher}"), 4, "starts `{release}/bin/gone`"),
+        (
+            good.replace("kind = \"directory\"", "kind = \"zip\"").replace("\"tree\"", "\"tree/file\""),
+            4,
+            "cannot be read as Zip",
+        ),
+        (
+            format!("{good}sha256 = \"{}\"\n", "0".repeat(64))
+                .replace("directory", "tar")
+                .replace("\"tree\"", "\"tree/file\""),
+            4,
+            "the recipe expects",
+        ),
+    ];
+    for (text, code, words) in cases {
+        fs::write(&recipe, &text).unwrap();
+        world.publisher(["build", "r.toml", "--key", "keys/packager-1.key"]).fails(code, words);
+        let left: Vec<_> = fs::read_dir(world.path("built"))
+            .map(|d| d.map(|e| e.unwrap().path()).collect())
+            .unwrap_or_default();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[test]
+fn configuration_mistakes_are_named_with_their_line() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let college = world.college("57001");
+    let config = college.node_root().join("node.toml");
+    fs::write(&config, "college = \"57001\"\nupstream = \"http://x/\"\n").unwrap();
+    college.node(["config"]).fails(2, "unknown field `upstream`");
+    fs::write(&config, "college = \"57001\"\nupstreams = [\"ftp://x/\"]\n").unwrap();
+    college.node(["config"]).fails(2, "`ftp://x/` is not the address of a server");
+    fs::write(&config, "college = \"57001\"\nupstreams = [\"http://x/\"]\nsync-every = \"often\"\n").unwrap();
+    college.node(["config"]).fails(2, "`often` is not a time to wait");
+    let shown = college.node(["--json", "--sync-every", "1 h", "config"]).succeeds().json();
+    assert_eq!(shown[3], serde_json::json!({"name": "sync-every", "value": "1 h", "from": "command"}));
+}
+
+/// A file system of a few megabytes, full soon; needs the right to mount one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, megabytes: u64) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "mirabelle-test"]).arg(at).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "this test mounts a tmpfs, which root may");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_changes_nothing_and_says_so() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    world.release(&App::new("hello", 2).noise("data", 12_000_000, 1));
+
+    // The node's disk.
+    let upstream = world.college("57001").wan().address();
+    let root = world.trusted_root();
+    let small = world.path("small-node");
+    let disk = SmallDisk::mount(&small, 8);
+    let college = world.college("57001");
+    let node = |arguments: &[&str]| {
+        let mut command = Command::new(mirabelle_tests::Programs::built().node());
+        run(command.arg("--root").arg(&small).args(arguments))
+    };
+    let root = root.to_str().unwrap();
+    node(&["init", "--college", "57001", "--upstream", &upstream, "--trusted-root", root]).succeeds();
+    let outcome = node(&["sync"]).fails(5, "hello 2.0");
+    assert!(outcome.stderr.contains("the disk is full"), "{}", outcome.stderr);
+    assert!(!small.join("served/metadata/timestamp.json").exists());
+    drop(disk);
+
+    // The workstation's.
+    college.sync();
+    let small = world.path("small-workstation");
+    let disk = SmallDisk::mount(&small, 8);
+    let lan = world.college("57001").lan().address();
+    let client = |arguments: &[&str]| {
+        let mut command = Command::new(mirabelle_tests::Programs::built().client());
+        run(command.arg("--root").arg(&small).args(arguments))
+    };
+    client(&["enroll", "--college", "57001", "--node", &lan, "--trusted-root", root]).succeeds();
+    let outcome = client(&["install", "hello"]).fails(5, "cannot install `hello 2.0`");
+    assert!(outcome.stderr.contains("the disk is full"), "{}", outcome.stderr);
+    assert!(!small.join("current").exists());
+    client(&["list"]).succeeds();
+    drop(disk);
+
+    // The publisher's.
+    let small = world.path("small-built");
+    let disk = SmallDisk::mount(&small, 8);
+    fs::create_dir(world.path("tree")).unwrap();
+    fs::write(world.path("tree/data"), vec![7; 20_000_000]).unwrap();
+    let recipe = "name = \"x\"\nversion = \"1\"\nsequence = 1\nplatform = \"any\"\nlicence = \"MIT\"\n\
+        title = { fr = \"x\", en = \"x\" }\nsummary = { fr = \"x\", en = \"x\" }\n\
+        [[source]]\npath = \"tree\"\nkind = \"directory\"\n";
+    fs::write(world.path("r.toml"), recipe).unwrap();
+    let out = small.to_str().unwrap();
+    let outcome = world.publisher(["build", "r.toml", "--key", "keys/packager-1.key", "--out", out]);
+    let outcome = outcome.fails(5, "cannot copy the source");
+    assert!(outcome.stderr.contains("the disk is full"), "{}", outcome.stderr);
+    assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
+    drop(disk);
+}

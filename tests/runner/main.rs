@@ -1,0 +1,14 @@
+//! The promises of DESIGN.md, each in a file of its name.
+#![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
+
+mod all_or_nothing_on_a_node;
+mod all_or_nothing_on_a_workstation;
+mod any_index_can_be_deleted;
+mod architecture;
+mod bad_input;
+mod forge;
+mod memory_is_bounded;
+mod once_over_the_wan;
+mod online_keys_only_refresh_and_brake;
+mod the_main_job;
+mod two_bodies;

@@ -1,0 +1,94 @@
+//! Software for a test: a few files and a command, written in a line or two.
+
+use std::path::Path;
+
+use fs_err as fs;
+
+/// A release of some software, as its packager has it.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub(crate) name: String,
+    pub(crate) sequence: u64,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl App {
+    /// Release `sequence` of `name`; its version is `<sequence>.0`.
+    pub fn new(name: &str, sequence: u64) -> Self {
+        let hello = format!("#!/bin/sh\necho {name} {sequence}.0 \"$@\"\n");
+        Self { name: name.to_owned(), sequence, files: vec![(format!("bin/{name}"), hello.into_bytes())] }
+    }
+
+    /// With this file. What lies in `bin/` is executable.
+    #[must_use]
+    pub fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.retain(|(known, _)| known != path);
+        self.files.push((path.to_owned(), content.into()));
+        self
+    }
+
+    /// With a file of `bytes` that do not compress, the same for the same `seed`.
+    #[must_use]
+    pub fn noise(self, path: &str, bytes: usize, seed: u64) -> Self {
+        self.file(path, noise(bytes, seed))
+    }
+
+    /// `NAME@VERSION`
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.version())
+    }
+
+    /// Its version.
+    pub fn version(&self) -> String {
+        format!("{}.0", self.sequence)
+    }
+
+    /// Writes its files and recipe into `directory`; returns the recipe's path.
+    pub(crate) fn write(&self, directory: &Path) -> std::path::PathBuf {
+        let tree = directory.join("tree");
+        for (path, content) in &self.files {
+            let file = tree.join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, content).unwrap();
+            let mode = if path.starts_with("bin/") { 0o755 } else { 0o644 };
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let recipe = directory.join("recipe.toml");
+        let Self { name, sequence, .. } = self;
+        let text = format!(
+            r#"
+name = "{name}"
+version = "{sequence}.0"
+sequence = {sequence}
+platform = "any"
+licence = "MIT"
+title = {{ fr = "Essai {name}", en = "Test {name}" }}
+summary = {{ fr = "Dit bonjour", en = "Says hello" }}
+[[source]]
+path = "tree"
+kind = "directory"
+[[launcher]]
+name = "{name}"
+title = {{ fr = "Essai {name}", en = "Test {name}" }}
+command = ["{{release}}/bin/{name}"]
+terminal = true
+"#
+        );
+        fs::write(&recipe, text).unwrap();
+        recipe
+    }
+}
+
+/// Bytes from a small generator (xorshift64*): they do not compress, and are the same everywhere.
+fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut out = Vec::with_capacity(bytes + 8);
+    while out.len() < bytes {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        out.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(bytes);
+    out
+}

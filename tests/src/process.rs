@@ -1,0 +1,169 @@
+//! Running the programs: to their end, or until they are killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// No command of a test takes longer, on any machine that can run the tests at all.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The exit code; `None` when it was killed.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// How long it took.
+    pub took: Duration,
+    /// The most memory it had resident, in bytes.
+    pub peak_rss: u64,
+}
+
+impl Outcome {
+    /// Asserts that it succeeded.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "failed:\n{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that it failed with this exit code, and that it said so in a sentence with `words` in it.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &str) -> Self {
+        assert_eq!(self.code, Some(code), "ended otherwise:\n{}{}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(words), "expected `{words}` in:\n{}", self.stderr);
+        assert!(self.stderr.starts_with("error: ") || self.stderr.contains("\nerror: "), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
+    }
+}
+
+/// Runs `command` to its end.
+pub fn run(command: &mut Command) -> Outcome {
+    let begun = Instant::now();
+    let mut child = spawn(command);
+    let stdout = reader(child.stdout.take().unwrap());
+    let stderr = reader(child.stderr.take().unwrap());
+    let mut peak_rss = 0;
+    let status = loop {
+        peak_rss = peak_rss.max(resident_peak(child.id()));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > LONGEST {
+            child.kill().unwrap();
+            panic!("{command:?} did not end within {LONGEST:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    Outcome {
+        code: status.code(),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+        took: begun.elapsed(),
+        peak_rss,
+    }
+}
+
+/// Runs `command` and kills it (SIGKILL) after `life`; returns whether it was still alive then.
+pub(crate) fn run_and_kill(command: &mut Command, life: Duration) -> bool {
+    let mut child = spawn(command);
+    let (stdout, stderr) = (reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap()));
+    std::thread::sleep(life);
+    let alive = child.try_wait().unwrap().is_none();
+    let _ = child.kill();
+    child.wait().unwrap();
+    let _ = (stdout.join(), stderr.join());
+    alive
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+fn reader(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = from.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
+/// `VmHWM` of a process: the kernel keeps the peak, so that looking now and then is enough.
+fn resident_peak(pid: u32) -> u64 {
+    let status =
+        fs_err::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    /// Starts a server that reports `{"address": …}` on its standard output.
+    pub fn start(command: &mut Command) -> Self {
+        let log = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = log.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut text = String::new();
+        let address = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("{command:?} ended without an address: {text}"));
+            text.push_str(&line.unwrap());
+            if let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) {
+                break json["address"].as_str().unwrap().to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    /// Where it listens: `http://127.0.0.1:40123/`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The most memory it has had resident, in bytes.
+    pub fn peak_rss(&self) -> u64 {
+        resident_peak(self.child.id())
+    }
+
+    /// Kills it (SIGKILL), as a power cut would.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
