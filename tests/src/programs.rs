@@ -19,8 +19,8 @@ impl Programs {
             // target/<profile>/deps/runner-…, or target/<profile>/mirabelle-demo
             let directory = own.ancestors().skip(1).find(|path| !path.ends_with("deps")).unwrap().to_owned();
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--bins"]);
-            cargo.args(["-p", "mirabelle-publisher", "-p", "mirabelle-node", "-p", "mirabelle"]);
+            // The whole workspace, so that cargo settles on the same features as it did for the caller.
+            cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--workspace", "--bins"]);
             if directory.ends_with("release") {
                 cargo.arg("--release");
             }

@@ -55,14 +55,22 @@ impl std::fmt::Display for Upstream {
 }
 
 impl Upstream {
+    /// The address of a file. Percent signs stay as they are: role names come encoded already.
     fn url(&self, path: &str) -> Result<reqwest::Url, FetchError> {
-        // `set_path` would read `?` and `#` in a role's name; `join` would read `..`. Segments are taken as they are.
-        let mut url = self.0.clone();
-        url.path_segments_mut()
-            .map_err(|()| FetchError::NotAPath { path: path.to_owned() })?
-            .pop_if_empty()
-            .extend(path.split('/'));
-        Ok(url)
+        use std::fmt::Write;
+        let not_a_path = || FetchError::NotAPath { path: path.chars().take(200).collect() };
+        if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return Err(not_a_path());
+        }
+        let mut address = self.0.to_string();
+        for byte in path.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~/%+@=,".contains(&byte) {
+                address.push(byte.into());
+            } else {
+                let _ = write!(address, "%{byte:02X}");
+            }
+        }
+        reqwest::Url::parse(&address).map_err(|_| not_a_path())
     }
 }
 
@@ -434,3 +442,6 @@ fn jitter() -> f64 {
     let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

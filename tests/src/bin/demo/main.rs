@@ -2,7 +2,6 @@
 //!
 //! Publisher, origin, a node behind a slow link and two workstations, all real processes on loopback. What is measured
 //! is measured on the links ([`mirabelle_tests::Wan`]), whatever the programs say of themselves.
-#![expect(clippy::print_stdout, reason = "telling the story is what this program is for")]
 
 mod ledger;
 mod software;

@@ -1,0 +1,33 @@
+//! Measurements: ours and the peers' in one run, as ratios.
+//!
+//!     cargo run --release -p mirabelle-bench -- NAME
+//!
+//! Each prints a table and ends with one line `result: key=value …`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a bench stops when it cannot measure, and prints three digits"
+)]
+
+mod pipeline;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "mirabelle-bench", about = "Measurements beside the peers")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
+    Pipeline(pipeline::Arguments),
+}
+
+fn main() {
+    match Cli::parse().bench {
+        Bench::Pipeline(arguments) => pipeline::run(&arguments),
+    }
+}

@@ -1,0 +1,99 @@
+//! `pipeline`: a large release from its files to a workstation, over loopback without a shaped link.
+//!
+//! The limits are the hash and the disk: what `sha256sum` makes of the same files, and what `cp -r` with a `sync` does.
+//! Mirroring and installing each read, hash and write every byte once, so neither can beat the lower of the two by
+//! much; the ratio to it is what counts. Runs alternate, and the median of each is taken, since the machine drifts.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fs_err as fs;
+use mirabelle_terminal::{Table, bytes};
+use mirabelle_tests::{App, World, run as run_command};
+
+/// The bench's arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Megabytes of the release, half in one file and half in files of 256 kB.
+    #[arg(long, default_value_t = 500)]
+    megabytes: usize,
+    /// Runs of each.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+pub(crate) fn run(arguments: &Arguments) {
+    let total = arguments.megabytes * 1_000_000;
+    let app = |number: u64| {
+        let small = (total / 2 / 256_000) as u64;
+        let app = App::new("large", number).noise("large", total / 2, 1000 + number);
+        (0..small).fold(app, |app, part| app.noise(&format!("parts/{part}"), 256_000, (number << 32) | part))
+    };
+    let mut sha256sum = Vec::new();
+    let mut copy = Vec::new();
+    let mut mirror = Vec::new();
+    let mut install = Vec::new();
+    let mut memory = [0_u64; 3];
+    for number in 1..=arguments.runs as u64 {
+        // A world of its own each time: nothing is there already.
+        let mut world = World::new().college("57001").workstations(1).start();
+        let release = app(number);
+        let built = world.build(&release);
+        sha256sum.push(hash(&built));
+        copy.push(copy_and_sync(&built, &world.path("copy")));
+        fs::remove_dir_all(world.path("copy")).unwrap();
+        memory[0] =
+            memory[0].max(world.publisher(["submit".as_ref(), built.as_os_str()]).succeeds().peak_rss);
+        world.approve(&release);
+        world.deploy(&release, "all");
+        world.publish();
+        let college = world.college("57001");
+        let outcome = college.node(["sync"]).succeeds();
+        mirror.push(outcome.took);
+        memory[1] = memory[1].max(outcome.peak_rss);
+        college.start_node();
+        let outcome = college.workstation(0).run(["install", "large"]).succeeds();
+        install.push(outcome.took);
+        memory[2] = memory[2].max(outcome.peak_rss);
+    }
+
+    let speed = |times: &mut Vec<Duration>| {
+        times.sort();
+        total as f64 / 1e6 / times[times.len() / 2].as_secs_f64()
+    };
+    let (hash, copy) = (speed(&mut sha256sum), speed(&mut copy));
+    let (mirror, install) = (speed(&mut mirror), speed(&mut install));
+    let limit = hash.min(copy);
+    let mut table = Table::new(["what", "MB/s", "of the limit", "peak memory"]).right([1, 2, 3]);
+    let mut row = |what: &str, speed: f64, memory: String| {
+        table.row([what.to_owned(), format!("{speed:.0}"), format!("{:.2}", speed / limit), memory]);
+    };
+    row("sha256sum", hash, String::new());
+    row("cp -r and sync", copy, String::new());
+    row("mirror", mirror, bytes(memory[1]));
+    row("install", install, bytes(memory[2]));
+    println!("{} MB, {} runs, medians\n\n{}", arguments.megabytes, arguments.runs, table.render());
+    println!(
+        "result: mirror_vs_limit={:.2} install_vs_limit={:.2} mirror_mb_s={mirror:.0} install_mb_s={install:.0} \
+         sha256sum_mb_s={hash:.0} cp_mb_s={copy:.0} mirror_rss={} install_rss={}",
+        mirror / limit,
+        install / limit,
+        memory[1],
+        memory[2]
+    );
+}
+
+fn hash(directory: &Path) -> Duration {
+    let begun = Instant::now();
+    run_command(Command::new("sha256sum").arg(directory.join("bundle.tar.zst"))).succeeds();
+    begun.elapsed()
+}
+
+fn copy_and_sync(from: &Path, to: &Path) -> Duration {
+    let begun = Instant::now();
+    run_command(Command::new("cp").arg("-r").arg(from).arg(to)).succeeds();
+    run_command(Command::new("sync").arg("-f").arg(to)).succeeds();
+    begun.elapsed()
+}

@@ -1,0 +1,7 @@
+//! The client workflow of TUF against repositories that somebody tampered with.
+#![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
+
+mod delegations;
+mod hostile_metadata;
+mod releases;
+mod repository;

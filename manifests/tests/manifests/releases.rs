@@ -1,0 +1,141 @@
+//! Release manifests: what a packager may not say, whatever she signs.
+
+use mirabelle_keys::SigningKey;
+use mirabelle_manifests::{
+    Bundle, Description, Digest, Entry, Frame, Launcher, Mode, Node, Platform, Release, ReleaseError,
+    SignedRelease, Text,
+};
+
+fn description() -> Description {
+    let text = Text { fr: "Essai".into(), en: "Test".into() };
+    Description {
+        name: "essai".parse().unwrap(),
+        version: "1".parse().unwrap(),
+        platform: Platform::any(),
+        sequence: 1,
+        date: "2026-01-01T00:00:00Z".parse().unwrap(),
+        title: text.clone(),
+        summary: text,
+        categories: vec![],
+        licence: "MIT".into(),
+        launchers: vec![],
+    }
+}
+
+fn file(path: &str) -> Entry {
+    let node = Node::File { frame: 0, mode: Mode::Regular, sha256: Digest::of(path.as_bytes()), size: 3 };
+    Entry { path: path.parse().unwrap(), node }
+}
+
+fn link(path: &str, target: &str) -> Entry {
+    Entry { path: path.parse().unwrap(), node: Node::Link { target: target.into() } }
+}
+
+fn bundle() -> Bundle {
+    Bundle { frames: vec![Frame { length: 2048, size: 100 }], sha256: Digest::of(b"bundle"), size: 100 }
+}
+
+fn release(entries: Vec<Entry>) -> Result<Release, ReleaseError> {
+    Release::new(description(), entries, bundle())
+}
+
+#[test]
+fn comes_back_as_it_was_signed() {
+    let key = SigningKey::generate();
+    let release = release(vec![file("b"), file("a"), link("c", "a")]).unwrap();
+    let bytes = release.sign(&key).unwrap();
+    let signed = SignedRelease::parse(&bytes).unwrap();
+    assert_eq!(signed.release, release);
+    assert_eq!(signed.digest, Digest::of(&bytes));
+    assert!(key.public().verifies(&signed.signed_bytes, &signed.signatures[0]));
+    // Any other byte, even white space, is another document: the signature covers bytes, not meaning.
+    let text = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\": 1");
+    let signed = SignedRelease::parse(text.as_bytes()).unwrap();
+    assert!(!key.public().verifies(&signed.signed_bytes, &signed.signatures[0]));
+}
+
+#[test]
+fn refuses_a_tree_that_cannot_be_built() {
+    let beneath = |entries| matches!(release(entries), Err(ReleaseError::BeneathAFile { .. }));
+    assert!(beneath(vec![file("a"), file("a/b")]));
+    assert!(beneath(vec![file("a"), file("a-b"), file("a/b")]));
+    assert!(beneath(vec![link("a", "b"), file("a/b/c")]));
+    assert!(matches!(release(vec![file("a"), file("a")]), Err(ReleaseError::OutOfOrder(_))));
+    assert!(matches!(release(vec![link("a", "../b")]), Err(ReleaseError::Link(_))));
+    assert!(matches!(release(vec![link("a", "/etc/passwd")]), Err(ReleaseError::Link(_))));
+}
+
+#[test]
+fn refuses_content_that_does_not_add_up() {
+    let mut far = file("a");
+    let Node::File { frame, .. } = &mut far.node else { unreachable!() };
+    *frame = 1;
+    assert!(matches!(release(vec![far]), Err(ReleaseError::NoSuchFrame { frame: 1, frames: 1, .. })));
+
+    let mut other = file("b");
+    other.node = Node::File { frame: 0, mode: Mode::Regular, sha256: Digest::of(b"a"), size: 4 };
+    assert!(matches!(release(vec![file("a"), other]), Err(ReleaseError::Ambiguous(_))));
+
+    let new = |bundle| Release::new(description(), vec![], bundle);
+    assert!(matches!(
+        new(Bundle { size: 99, ..bundle() }),
+        Err(ReleaseError::FramesDoNotTile { sum: 100, size: 99 })
+    ));
+    let frames = vec![Frame { length: 1, size: u64::MAX }, Frame { length: 1, size: 2 }];
+    assert!(matches!(new(Bundle { frames, ..bundle() }), Err(ReleaseError::FramesDoNotTile { .. })));
+    let frames = vec![Frame { length: u64::MAX, size: 100 }];
+    assert!(matches!(new(Bundle { frames, ..bundle() }), Err(ReleaseError::Oversized(_))));
+}
+
+#[test]
+fn refuses_launchers_of_what_it_does_not_hold() {
+    let starting = |command: &[&str]| {
+        let launcher = Launcher {
+            command: command.iter().map(ToString::to_string).collect(),
+            environment: std::collections::BTreeMap::new(),
+            icon: None,
+            name: "essai".parse().unwrap(),
+            terminal: false,
+            title: Text { fr: "x".into(), en: "x".into() },
+        };
+        let mut program = file("bin/program");
+        program.node = Node::File { frame: 0, mode: Mode::Executable, sha256: Digest::of(b"p"), size: 3 };
+        let description = Description { launchers: vec![launcher], ..description() };
+        Release::new(description, vec![program, file("data")], bundle())
+    };
+    for command in [&["{release}/bin/program"][..], &["python3", "-m", "essai"]] {
+        assert!(starting(command).is_ok(), "{command:?}");
+    }
+    for command in
+        [&["{release}/bin/gone"][..], &["{release}/data"], &["/usr/bin/sudo"], &["../x"], &[""], &[]]
+    {
+        assert!(matches!(starting(command), Err(ReleaseError::LauncherProgram { .. })), "{command:?}");
+    }
+}
+
+#[test]
+fn refuses_texts_that_break_out_of_their_line() {
+    let mut about = description();
+    about.title.fr = "Essai\nExec=rm -rf /".into();
+    assert!(matches!(Release::new(about, vec![], bundle()), Err(ReleaseError::ControlCharacter("title"))));
+}
+
+#[test]
+fn refuses_other_documents_and_duplicate_members() {
+    let bytes = release(vec![file("a")]).unwrap().sign(&SigningKey::generate()).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let cases = [
+        text.replace("\"_type\":\"release\"", "\"_type\":\"catalogue\""),
+        text.replace("\"format\":1", "\"format\":2"),
+        text.replace("\"sequence\":1", "\"sequence\":1,\"sequence\":2"),
+        text.replace("\"path\":\"a\"", "\"path\":\"../a\""),
+        text.replace("\"mode\":\"0644\"", "\"mode\":\"4755\""),
+        text.replace("\"sequence\":1", "\"sequence\":-1"),
+        text[..text.len() - 1].to_owned(),
+        String::new(),
+    ];
+    for case in cases {
+        assert_ne!(case, text, "the case changes nothing");
+        assert!(SignedRelease::parse(case.as_bytes()).is_err(), "{case}");
+    }
+}
