@@ -49,12 +49,15 @@ pub(crate) fn run(arguments: &Arguments) {
         world.approve(&release);
         world.deploy(&release, "all");
         world.publish();
+        let origin = world.origin().to_owned();
         let college = world.college("57001");
-        let outcome = college.node(["sync"]).succeeds();
+        // Past the world's links, whose proxy would be what is measured.
+        let outcome = college.node(["--upstream", &origin, "sync"]).succeeds();
         mirror.push(outcome.took);
         memory[1] = memory[1].max(outcome.peak_rss);
         college.start_node();
-        let outcome = college.workstation(0).run(["install", "large"]).succeeds();
+        let node = college.running_node().unwrap().address().to_owned();
+        let outcome = college.workstation(0).run(["--node", &node, "install", "large"]).succeeds();
         install.push(outcome.took);
         memory[2] = memory[2].max(outcome.peak_rss);
     }

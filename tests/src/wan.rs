@@ -12,8 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-/// Bytes that travel as one: short enough that a slow link is smooth.
+/// Bytes that travel as one over a link with a rate: short enough that a slow link is smooth.
 const PIECE_BYTES: usize = 8 << 10;
+/// Bytes that travel as one over a link without.
+const LARGE_PIECE_BYTES: usize = 256 << 10;
+/// Waits shorter than this are left out, since timers are no finer; the next piece makes up for them.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// Pieces under way in one direction of one connection.
 const PIECES_UNDER_WAY: usize = 64;
 
@@ -147,7 +151,7 @@ async fn carry(
 ) {
     let (send, mut receive) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(PIECES_UNDER_WAY);
     let reading = async {
-        let mut buffer = vec![0; PIECE_BYTES];
+        let mut buffer = vec![0; if state.rate.is_some() { PIECE_BYTES } else { LARGE_PIECE_BYTES }];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let left = budget
                 .map_or(i64::MAX, |budget| budget.fetch_sub(i64::try_from(read).unwrap(), Ordering::Relaxed));
@@ -155,7 +159,7 @@ async fn carry(
                 break;
             }
             let leaves = direction.leave(read as u64, state.rate);
-            tokio::time::sleep_until(leaves).await;
+            wait_until(leaves).await;
             direction.bytes.fetch_add(read as u64, Ordering::Relaxed);
             if send.send((leaves + state.delay, buffer[..read].to_vec())).await.is_err() {
                 break;
@@ -165,7 +169,7 @@ async fn carry(
     };
     let writing = async {
         while let Some((arrives, piece)) = receive.recv().await {
-            tokio::time::sleep_until(arrives).await;
+            wait_until(arrives).await;
             if to.write_all(&piece).await.is_err() {
                 break;
             }
@@ -174,6 +178,12 @@ async fn carry(
         let _ = to.shutdown().await;
     };
     tokio::join!(reading, writing);
+}
+
+async fn wait_until(instant: Instant) {
+    if instant > Instant::now() + SHORTEST_WAIT {
+        tokio::time::sleep_until(instant).await;
+    }
 }
 
 impl Direction {
