@@ -122,8 +122,8 @@ impl ObjectStore {
     }
 
     /// Begins to take objects in.
-    pub fn batch(&self) -> Batch<'_> {
-        Batch { store: self, staged: Vec::new(), bytes: 0 }
+    pub fn batch(&self) -> Batch {
+        Batch { store: self.clone(), staged: Vec::new(), bytes: 0 }
     }
 
     /// Puts an object's bytes at `destination`: as a reflink or hard link where the file system has them, else as a
@@ -190,13 +190,13 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Objects on their way into a store. Dropped without [`Batch::commit`], it leaves nothing behind.
 #[must_use = "objects are in the store only after `commit`"]
-pub struct Batch<'a> {
-    store: &'a ObjectStore,
+pub struct Batch {
+    store: ObjectStore,
     staged: Vec<(Digest, tempfile::TempPath)>,
     bytes: u64,
 }
 
-impl Batch<'_> {
+impl Batch {
     /// Copies one object in from `source`, which must end after `size` bytes of digest `object`.
     pub fn add(&mut self, source: &mut dyn Read, object: Digest, size: u64) -> Result<(), ObjectError> {
         let mut temporary = tempfile::Builder::new().tempfile_in(self.store.root.join("incoming"))?;

@@ -110,7 +110,7 @@ pub fn read_frame(
     release: &Release,
     number: u32,
     wanted: BTreeMap<Digest, u64>,
-    batch: &mut Batch<'_>,
+    batch: &mut Batch,
 ) -> Result<(), BundleError> {
     let frame = frame_of(release, number)?;
     walk_frame(compressed.take(frame.size), release, number, frame, wanted, &mut |source, object, size| {
