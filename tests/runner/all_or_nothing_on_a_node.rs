@@ -6,8 +6,8 @@ use std::time::Duration;
 use fs_err as fs;
 use mirabelle_tests::{App, College, Fault, World};
 
-/// Random moments at which the node is killed.
-const KILLS: u64 = 30;
+/// At least so many kills at random moments.
+const KILLS: u32 = 30;
 
 fn app(number: u64) -> App {
     let app =
@@ -30,29 +30,41 @@ fn served_release(college: &mut College) -> Option<String> {
 
 #[test]
 fn killed_at_any_moment_it_serves_the_old_catalogue_or_the_new_one() {
-    let mut world = World::new().college("57001").workstations(1).start();
+    const PEACEFUL: &str = "57000";
+    const KILLED: [&str; 4] = ["57001", "57002", "57003", "57004"];
+    let world =
+        KILLED.iter().fold(World::new().college(PEACEFUL), |world, code| world.college(code).workstations(1));
+    let mut world = world.start();
     let random = Random::new(57001);
-    let mut expected = 0;
-    let mut killed = 0;
+    let (mut killed, mut before_the_flip) = (0, 0);
     for number in 1..=3 {
         world.release(&app(number));
-        let college = world.college("57001");
-        let done = format!("install hello {number}.0");
-        let full = Duration::from_millis(700);
-        for _ in 0..KILLS / 3 {
-            killed += u64::from(college.sync_and_kill(random.below(full)));
-            match served_release(college) {
-                None => assert_eq!(expected, 0),
-                Some(served) => {
-                    assert!(served == done || served == format!("install hello {expected}.0"), "{served}");
+        // How long it takes when nothing comes between.
+        let full = world.college(PEACEFUL).node(["sync"]).succeeds().took;
+        let release = |number: u64| (number > 0).then(|| format!("install hello {number}.0"));
+        for code in KILLED {
+            let college = world.college(code);
+            // Killed again and again, later each time, until it gets there.
+            for attempt in 1.. {
+                let alive = college.sync_and_kill(random.below(full) * attempt / 3);
+                let served = served_release(college);
+                assert!(
+                    served == release(number) || served == release(number - 1),
+                    "{served:?} instead of {number}"
+                );
+                if !alive {
+                    break;
                 }
+                killed += 1;
+                before_the_flip += u32::from(served == release(number - 1));
             }
+            college.node(["sync"]).succeeds();
+            assert_eq!(served_release(college), release(number));
         }
-        college.node(["sync"]).succeeds();
-        assert_eq!(served_release(college), Some(done));
-        expected = number;
     }
-    assert!(killed >= KILLS / 3, "only {killed} syncs were still under way when they were killed");
+    println!("{killed} kills, {before_the_flip} of them before the flip");
+    assert!(killed >= KILLS, "only {killed} syncs were still under way when they were killed");
+    assert!(before_the_flip >= KILLS / 2, "only {before_the_flip} kills came before the flip");
 }
 
 #[test]
