@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use mirabelle_manifests::SiteId;
-use mirabelle_terminal::{Failure, Layer, read_config};
+use mirabelle_terminal::{Failure, Layer, Setting, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
@@ -47,14 +47,6 @@ pub(crate) struct Config {
     pub(crate) sync_every: Duration,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
-}
-
-/// A setting, as `config` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Setting {
-    pub(crate) name: &'static str,
-    pub(crate) value: String,
-    pub(crate) from: Layer,
 }
 
 impl Config {

@@ -6,7 +6,7 @@
 //! ```
 
 use mirabelle_manifests::SiteId;
-use mirabelle_terminal::{Failure, Layer, read_config};
+use mirabelle_terminal::{Failure, Layer, Setting, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +28,8 @@ pub(crate) struct ConfigFile {
 pub(crate) struct Config {
     pub(crate) node: Upstream,
     pub(crate) college: SiteId,
-    /// Where each value comes from, for `config`.
-    pub(crate) node_from: Layer,
-    pub(crate) college_from: Layer,
+    node_from: Layer,
+    college_from: Layer,
 }
 
 impl Config {
@@ -55,5 +54,13 @@ impl Config {
             (None, None) => return Err(missing("college")),
         };
         Ok(Self { node, college, node_from, college_from })
+    }
+
+    /// Name, value and origin of each setting.
+    pub(crate) fn settings(&self) -> [Setting; 2] {
+        [
+            Setting { name: "node", value: self.node.to_string(), from: self.node_from },
+            Setting { name: "college", value: self.college.to_string(), from: self.college_from },
+        ]
     }
 }

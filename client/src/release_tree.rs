@@ -1,12 +1,12 @@
 //! A release's tree, linked from objects; checking it against its manifest; putting right what is wrong.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use mirabelle_content::{ObjectStore, durable};
-use mirabelle_manifests::{Digest, Entry, Hasher, MAX_MANIFEST_BYTES, Mode, Node, Release, SignedRelease};
+use mirabelle_content::{ObjectStore, digest, durable};
+use mirabelle_manifests::{Digest, Entry, MAX_MANIFEST_BYTES, Mode, Node, Release, SignedRelease};
 use mirabelle_terminal::{Failure, OrFail};
 
 use crate::generation::Installed;
@@ -94,19 +94,8 @@ fn file_fault(path: &Path, mode: Mode, sha256: Digest, size: u64) -> io::Result<
     if executable != (mode == Mode::Executable) {
         return Ok(Some("has other permissions"));
     }
-    Ok((digest_of(path)? != sha256).then_some("changed"))
-}
-
-fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0_u8; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    let (found, _) = digest(&mut fs::File::open(path)?)?;
+    Ok((found != sha256).then_some("changed"))
 }
 
 /// Takes out of the store the objects behind `faults` that are wrong themselves, since a tree's files and the store's

@@ -13,11 +13,13 @@ pub mod archive;
 pub mod bundle;
 pub mod durable;
 
+mod hash;
 mod staging;
 mod store;
 mod tar_reader;
 mod tree;
 
+pub use hash::digest;
 pub use staging::{Staging, StagingError};
 pub use store::{Batch, ObjectError, ObjectStore};
 pub use tree::{SourceFile, SourceNode, TreeError, scan_tree};

@@ -1,10 +1,12 @@
 //! A directory as a release sees it: its files with their digests, its links, its empty directories.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use mirabelle_manifests::{Digest, EntryPath, Hasher, Mode, PathError};
+use mirabelle_manifests::{Digest, EntryPath, Mode, PathError};
+
+use crate::digest;
 
 /// How many files one release may hold.
 const MAX_ENTRIES: usize = 300_000;
@@ -90,7 +92,7 @@ fn scan_directory(
             path.check_link(&target)?;
             SourceNode::Link { target }
         } else if metadata.is_file() {
-            let (sha256, size) = digest_file(&entry.path())?;
+            let (sha256, size) = digest(&mut fs::File::open(entry.path())?)?;
             progress(size);
             let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
             SourceNode::File { mode: if executable { Mode::Executable } else { Mode::Regular }, sha256, size }
@@ -103,21 +105,4 @@ fn scan_directory(
         found.push(SourceFile { path, node });
     }
     Ok(())
-}
-
-/// Digest and length of a file.
-fn digest_file(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0_u8; 256 << 10];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hasher.finish(), size)),
-            read => {
-                hasher.update(&buffer[..read]);
-                size += read as u64;
-            }
-        }
-    }
 }

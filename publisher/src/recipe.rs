@@ -29,10 +29,9 @@
 use std::path::{Path, PathBuf};
 
 use mirabelle_content::archive::{Format, Limits, Selection, unpack};
-use mirabelle_content::{SourceNode, Staging, durable, scan_tree};
+use mirabelle_content::{SourceNode, Staging, digest, durable, scan_tree};
 use mirabelle_manifests::{
-    Description, Digest, EntryPath, Hasher, Instant, Launcher, PackageName, PathPattern, Platform, Text,
-    Version,
+    Description, Digest, EntryPath, Instant, Launcher, PackageName, PathPattern, Platform, Text, Version,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Deserialize;
@@ -154,15 +153,7 @@ fn check_digest(path: &Path, expected: Option<Digest>) -> Result<(), Failure> {
     let Some(expected) = expected else { return Ok(()) };
     let what = || format!("cannot read the source `{}`", path.display());
     let mut file = fs_err::File::open(path).or_fail(what)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).or_fail(what)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    let got = hasher.finish();
+    let (got, _) = digest(&mut file).or_fail(what)?;
     if got == expected {
         return Ok(());
     }

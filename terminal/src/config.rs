@@ -6,7 +6,7 @@ use mirabelle_content::durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Failure, OrFail};
+use crate::{Failure, OrFail, Table};
 
 /// The most of a configuration file.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -21,6 +21,31 @@ pub enum Layer {
     File,
     /// An environment variable or a flag.
     Command,
+}
+
+/// A setting, as `config` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Who said so.
+    pub from: Layer,
+}
+
+/// Settings as a table; `file` is the name of the configuration file.
+pub fn settings_table(settings: &[Setting], file: &str) -> String {
+    let mut table = Table::new(["setting", "value", "from"]);
+    for setting in settings {
+        let from = match setting.from {
+            Layer::Default => "default",
+            Layer::File => file,
+            Layer::Command => "environment or flag",
+        };
+        table.row([setting.name.to_owned(), setting.value.clone(), from.to_owned()]);
+    }
+    table.render()
 }
 
 /// Reads a configuration file; the default when there is none.

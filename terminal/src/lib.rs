@@ -14,7 +14,7 @@ mod progress;
 mod run;
 mod table;
 
-pub use config::{Layer, read_config};
+pub use config::{Layer, Setting, read_config, settings_table};
 pub use documents::{DocumentKind, print_document};
 pub use failure::{Failure, Kind, OrFail};
 pub use output::Output;

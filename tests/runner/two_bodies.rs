@@ -1,6 +1,8 @@
 //! Promise 1. Nothing is installed that was not signed by an authorised packager *and* approved by the rectorat's
 //! threshold. Neither alone, nor the origin server, nor a node, nor a mirror, can ship software.
 
+use std::path::Path;
+
 use fs_err as fs;
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::network::{
@@ -42,7 +44,7 @@ fn is_refused(world: &mut World, words: &str) {
 }
 
 /// Puts a built release where `publish` would, and lists it in a catalogue signed by `signers`.
-fn list_by_hand(world: &World, built: &std::path::Path, signers: &[&SigningKey]) {
+fn list_by_hand(world: &World, built: &Path, signers: &[&SigningKey]) {
     let manifest = fs::read(built.join("release.json")).unwrap();
     let release = SignedRelease::parse(&manifest).unwrap().release;
     let listing = serde_json::to_value(Listing::of(&release)).unwrap();
@@ -192,6 +194,25 @@ fn a_server_that_changes_any_file_is_noticed() {
         fs::write(&path, bad).unwrap();
         is_refused(&mut world, words);
         fs::write(&path, good).unwrap();
+    }
+    // The same for files that are cut, drawn out, or another role's.
+    let (snapshot, catalogue) = (versioned("snapshot", Some(3)), versioned("catalogue", Some(3)));
+    let deployment = fs::read(versioned("deployment", Some(3))).unwrap();
+    let mismatch = "does not have the length or digest";
+    let read = |path: &Path| fs::read(path).unwrap();
+    let cut = read(&snapshot)[..100].to_vec();
+    let drawn_out = [read(&catalogue), vec![b' '; 4096]].concat();
+    let cases = [
+        (&snapshot, cut, mismatch),
+        (&catalogue, drawn_out, "bytes it may have"),
+        (&catalogue, deployment, mismatch),
+        (&snapshot, Vec::new(), mismatch),
+    ];
+    for (path, bad, words) in cases {
+        let good = read(path);
+        fs::write(path, bad).unwrap();
+        is_refused(&mut world, words);
+        fs::write(path, good).unwrap();
     }
     world.college("57001").sync();
     world.college("57001").workstation(0).run(["update"]).succeeds();

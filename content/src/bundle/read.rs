@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use mirabelle_manifests::{Digest, Frame, Hasher, Node, Release};
+use mirabelle_manifests::{Digest, Frame, Node, Release};
 
+use crate::hash::{Hashing, digest};
 use crate::store::{Batch, ObjectError};
 use crate::tar_reader::{TarEntry, TarKind, TarReader};
 
@@ -135,7 +136,7 @@ pub fn verify_bundle(
     for (digest, object) in release.objects() {
         by_frame.entry(object.frame).or_default().insert(digest, object.size);
     }
-    let mut bundle = Hashing { inner: bundle, hasher: Hasher::default(), size: 0 };
+    let mut bundle = Hashing::new(bundle);
     for (number, frame) in (0_u32..).zip(&release.bundle.frames) {
         let mut compressed = bundle.by_ref().take(frame.size);
         let wanted = by_frame.remove(&number).unwrap_or_default();
@@ -147,8 +148,8 @@ pub fn verify_bundle(
     }
     // One byte past the end tells a bundle that goes on from one that ends.
     io::copy(&mut bundle.by_ref().take(1), &mut io::sink())?;
-    let Hashing { hasher, size, .. } = bundle;
-    let (got, expected, expected_size) = (hasher.finish(), release.bundle.sha256, release.bundle.size);
+    let (got, size) = bundle.finish();
+    let (expected, expected_size) = (release.bundle.sha256, release.bundle.size);
     if got != expected || size != expected_size {
         return Err(BundleError::NotTheBundle { expected, got, expected_size, size });
     }
@@ -156,15 +157,14 @@ pub fn verify_bundle(
 }
 
 fn verify_object(source: &mut dyn Read, object: Digest, size: u64) -> Result<(), ObjectError> {
-    let mut hashing = Hashing { inner: source, hasher: Hasher::default(), size: 0 };
-    io::copy(&mut hashing, &mut io::sink()).map_err(|source| ObjectError::Source { object, source })?;
-    if hashing.size != size {
-        return Err(ObjectError::SizeMismatch { object, expected: size, got: hashing.size });
+    let (digest, got) = digest(source).map_err(|source| ObjectError::Source { object, source })?;
+    if got != size {
+        return Err(ObjectError::SizeMismatch { object, expected: size, got });
     }
-    match hashing.hasher.finish() {
-        got if got != object => Err(ObjectError::DigestMismatch { expected: object, got }),
-        _ => Ok(()),
+    if digest != object {
+        return Err(ObjectError::DigestMismatch { expected: object, got: digest });
     }
+    Ok(())
 }
 
 /// Ends in an error where a frame goes on past its signed length.
@@ -179,21 +179,6 @@ impl<R: Read> Read for Ceiling<R> {
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "it is longer than its signed length")
         })?;
-        Ok(read)
-    }
-}
-
-struct Hashing<R> {
-    inner: R,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.size += read as u64;
         Ok(read)
     }
 }

@@ -11,6 +11,7 @@ use fs_err as fs;
 use mirabelle_manifests::{Bundle, Digest, Entry, Frame, Hasher, Mode, Node};
 
 use super::{ALONE_BYTES, FRAME_BYTES};
+use crate::hash::Hashing;
 use crate::tree::{SourceFile, SourceNode};
 
 /// zstd's strongest level within its ordinary windows.
@@ -214,12 +215,9 @@ fn compress_frame(
                     first_of.insert((*sha256, *mode), index);
                     header.set_entry_type(tar::EntryType::Regular);
                     header.set_size(*size);
-                    let mut content = Hashing {
-                        inner: fs::File::open(root.join(path))?.take(*size),
-                        hasher: Hasher::default(),
-                    };
+                    let mut content = Hashing::new(fs::File::open(root.join(path))?.take(*size));
                     tar.append_data(&mut header, path, &mut content)?;
-                    if content.hasher.finish() != *sha256 {
+                    if content.finish().0 != *sha256 {
                         return Err(WriteError::Changed(path.to_owned()));
                     }
                 }
@@ -315,18 +313,5 @@ impl<W: Write> Write for Counting<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
-    }
-}
-
-struct Hashing<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
     }
 }

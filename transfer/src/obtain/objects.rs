@@ -3,14 +3,14 @@
 //! Small ones pass through memory; larger ones go to a [`Partial`] and resume. One task on the blocking pool checks
 //! them as they arrive and commits them together, every [`COMMIT_EVERY`].
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use mirabelle_content::{ObjectError, ObjectStore};
+use mirabelle_content::{ObjectError, ObjectStore, digest};
+use mirabelle_manifests::Digest;
 use mirabelle_manifests::network::object_path;
-use mirabelle_manifests::{Digest, Hasher};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -91,17 +91,7 @@ async fn fetch_object(
 
 /// True when the file at `path` has the object's digest.
 async fn is_object(path: PathBuf, object: Digest) -> io::Result<bool> {
-    let hashing = spawn_blocking(move || {
-        let mut file = fs_err::File::open(path)?;
-        let mut hasher = Hasher::default();
-        let mut buffer = vec![0_u8; 256 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish() == object),
-                read => hasher.update(&buffer[..read]),
-            }
-        }
-    });
+    let hashing = spawn_blocking(move || Ok(digest(&mut fs_err::File::open(path)?)?.0 == object));
     hashing.await.map_err(io::Error::other)?
 }
 
