@@ -10,6 +10,7 @@ mod tend;
 use std::collections::BTreeSet;
 
 use clap::CommandFactory;
+use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Instant, PackageName, Platform};
 use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
 use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh};
@@ -45,6 +46,12 @@ impl Context {
 
     /// What was learnt at the last refresh, without asking anybody.
     async fn kept(&self) -> Result<Network, Failure> {
+        let refreshed = self.layout.trust().read(&RoleName::timestamp());
+        if refreshed.or_fail(|| "cannot read the trusted metadata".to_owned())?.is_none() {
+            return Err(
+                Failure::no("this workstation has not asked its node yet").hint("run `mirabelle refresh`")
+            );
+        }
         kept_network(&self.layout.trust(), self.now)
             .await
             .or_fail(|| "cannot read what was learnt at the last refresh".to_owned())
