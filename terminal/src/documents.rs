@@ -25,7 +25,11 @@ pub fn print_document(kind: DocumentKind, mut command: Command) -> Result<(), Fa
     let shell = match kind {
         DocumentKind::Man => {
             let page = clap_mangen::Man::new(command);
-            return page.render(&mut io::stdout()).or_fail(|| "cannot print the man page".to_owned());
+            return match page.render(&mut io::stdout()) {
+                // Whoever closed the pipe has read enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                printed => printed.or_fail(|| "cannot print the man page".to_owned()),
+            };
         }
         DocumentKind::Bash => Shell::Bash,
         DocumentKind::Zsh => Shell::Zsh,

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const PIECE_BYTES: usize = 8 << 10;
 /// Bytes that travel as one over a link without.
 const LARGE_PIECE_BYTES: usize = 256 << 10;
+/// How late a timer may fire without the link losing what it could have carried meanwhile.
+const LATENESS: Duration = Duration::from_millis(10);
 /// Waits shorter than this are left out, since timers are no finer; the next piece makes up for them.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// Pieces under way in one direction of one connection.
@@ -193,7 +195,10 @@ impl Direction {
         let Some(Rate(rate)) = rate else { return now };
         let mut free = self.free.lock().unwrap();
         let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
-        let leaves = free.unwrap_or(now).max(now) + Duration::from_nanos(u64::try_from(nanoseconds).unwrap());
+        // A timer that fired late does not slow the link down: the piece after it leaves when it would have.
+        let earliest = now.checked_sub(LATENESS).unwrap_or(now);
+        let leaves =
+            free.unwrap_or(now).max(earliest) + Duration::from_nanos(u64::try_from(nanoseconds).unwrap());
         *free = Some(leaves);
         leaves
     }

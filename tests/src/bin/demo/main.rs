@@ -32,6 +32,12 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    if let Some(keep) = &arguments.keep
+        && fs_err::read_dir(keep).is_ok_and(|mut entries| entries.next().is_some())
+    {
+        eprintln!("error: `{}` is not empty\nhint: name a directory that does not exist yet", keep.display());
+        std::process::exit(2);
+    }
     let work = tempfile::tempdir().expect("a temporary directory can be made");
     let software = match &arguments.packages {
         Some(packages) => software::fetched(packages, work.path()),
