@@ -139,11 +139,14 @@ impl ObjectStore {
         };
         match fs::hard_link(&source, destination) {
             Ok(()) => Ok(()),
-            // Another file system, or one that has no links or no more of them for this file.
+            // Another file system, or one that has no links (FAT refuses them as forbidden) or no more for this file.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks
+                    io::ErrorKind::CrossesDevices
+                        | io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::Unsupported
+                        | io::ErrorKind::TooManyLinks
                 ) =>
             {
                 fs::copy(&source, destination).map(|_| ())
