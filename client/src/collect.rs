@@ -1,8 +1,9 @@
 //! Sweeping what nothing needs any more.
 //!
-//! Roots: the current generation and the [`KEPT`] before it; every release that is running (its lock is held). What is
-//! not reachable from them goes: generations, then trees, then manifests, then objects. Killed at any instant, it has
-//! removed things that nothing needed.
+//! Roots: the current generation and [`KEPT`] more, both by age and by where `rollback` leads; every release that is
+//! running (its lock is held). What is not reachable from them goes: generations, then trees, then manifests, then
+//! objects. Each tree goes by one rename ([`Layout::discard`]): killed at any instant, the sweep has removed things that
+//! nothing needed, and left none of them half there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,21 +21,7 @@ const KEPT: usize = 3;
 
 /// Sweeps. Needs the lock on the directory.
 pub(crate) fn collect(layout: &Layout, store: &ObjectStore) -> Result<(), Failure> {
-    let what = || format!("cannot sweep `{}`", layout.root().display());
-    let current = layout.current_number()?;
-    let mut kept = layout.all_generations()?;
-    let surplus = kept.len().saturating_sub(KEPT + 1);
-    let (old, young): (Vec<Generation>, Vec<Generation>) = {
-        let mut index = 0;
-        kept.drain(..).partition(|generation| {
-            index += 1;
-            index <= surplus && generation.number != current
-        })
-    };
-    for generation in &old {
-        durable::remove_tree(&layout.generation(generation.number)).or_fail(what)?;
-    }
-
+    let (young, swept) = sweep_generations(layout)?;
     let mut manifests: BTreeSet<Digest> = BTreeSet::new();
     let mut trees: BTreeSet<(PackageName, String)> = BTreeSet::new();
     for generation in &young {
@@ -44,10 +31,32 @@ pub(crate) fn collect(layout: &Layout, store: &ObjectStore) -> Result<(), Failur
         }
     }
     let removed = sweep_trees(layout, &trees)?;
-    if removed == 0 && old.is_empty() {
+    if removed == 0 && swept == 0 {
         return Ok(());
     }
     sweep_objects(layout, store, &young, &manifests)
+}
+
+/// Removes generations that are neither among the newest nor where `rollback` leads from the current one, and what is
+/// no generation; returns those that stay, and how many went.
+fn sweep_generations(layout: &Layout) -> Result<(Vec<Generation>, usize), Failure> {
+    let all = layout.all_generations()?;
+    let newest = all.iter().rev().take(KEPT + 1).map(|generation| generation.number);
+    let mut kept: BTreeSet<u64> = newest.collect();
+    let mut number = layout.current_number()?;
+    for _ in 0..=KEPT {
+        kept.insert(number);
+        number = all.iter().find(|generation| generation.number == number).map_or(0, |found| found.parent);
+    }
+    let (young, old): (Vec<Generation>, Vec<Generation>) =
+        all.into_iter().partition(|generation| kept.contains(&generation.number));
+    let described: BTreeSet<u64> = young.iter().map(|generation| generation.number).collect();
+    for number in layout.generation_numbers()? {
+        if !described.contains(&number) {
+            layout.discard(&layout.generation(number))?;
+        }
+    }
+    Ok((young, old.len()))
 }
 
 /// Removes trees that no generation names and nobody runs; returns how many.
@@ -63,7 +72,7 @@ fn sweep_trees(layout: &Layout, trees: &BTreeSet<(PackageName, String)>) -> Resu
             // Taken alone, so that nobody who runs the release, or is about to, loses it underfoot.
             let lock = layout.run_lock(&name, &id);
             let Some(_unused) = durable::try_lock(&lock).or_fail(what)? else { continue };
-            durable::remove_tree(&layout.release(&name, &id)).or_fail(what)?;
+            layout.discard(&layout.release(&name, &id))?;
             durable::remove_file(&lock).or_fail(what)?;
             removed += 1;
         }

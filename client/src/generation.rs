@@ -115,8 +115,18 @@ impl Layout {
         serde_json::from_slice(&bytes).or_fail(what)
     }
 
-    /// Every generation that is still here, oldest first.
+    /// Every generation that is still here, oldest first. A directory without a description is none.
     pub(crate) fn all_generations(&self) -> Result<Vec<Generation>, Failure> {
+        let described = |number: &u64| self.generation(*number).join("generation.json").exists();
+        self.generation_numbers()?
+            .into_iter()
+            .filter(described)
+            .map(|number| self.read_generation(number))
+            .collect()
+    }
+
+    /// Every number that a directory below `generations/` has, in order.
+    pub(crate) fn generation_numbers(&self) -> Result<Vec<u64>, Failure> {
         let directory = self.generations();
         if !directory.exists() {
             return Ok(Vec::new());
@@ -128,6 +138,6 @@ impl Layout {
                 .extend(entry.or_fail(what)?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
         }
         numbers.sort_unstable();
-        numbers.into_iter().map(|number| self.read_generation(number)).collect()
+        Ok(numbers)
     }
 }

@@ -64,7 +64,7 @@ impl Layout {
             return Ok(Vec::new());
         }
         tracing::info!(reason = transaction.reason, "an interrupted transaction is taken up again");
-        durable::remove_tree(&self.generation(transaction.next)).or_fail(what)?;
+        self.discard(&self.generation(transaction.next))?;
         Ok(transaction.asked_for)
     }
 }

@@ -105,6 +105,20 @@ impl Layout {
         self.root.join("staging")
     }
 
+    /// Removes a tree for good: first out of its place, in one rename, then file by file below `staging`, which is swept
+    /// at the next start. So a kill never leaves half a tree where a whole one is expected.
+    pub(crate) fn discard(&self, tree: &Path) -> Result<(), Failure> {
+        let what = || format!("cannot remove `{}`", tree.display());
+        if !tree.exists() {
+            return Ok(());
+        }
+        let doomed = self.staging().join("discarded");
+        durable::remove_tree(&doomed).or_fail(what)?;
+        fs_err::create_dir_all(self.staging()).or_fail(what)?;
+        fs_err::rename(tree, &doomed).or_fail(what)?;
+        durable::remove_tree(&doomed).or_fail(what)
+    }
+
     /// Keeps others from changing anything until the file is dropped.
     pub(crate) fn lock(&self) -> Result<fs_err::File, Failure> {
         durable::try_lock(&self.root.join("lock"))

@@ -1,7 +1,7 @@
 //! The workstation client: installs, updates and takes back releases from its college's node, all or nothing.
 //!
 //! ```text
-//! refresh ─▶ decide ─▶ plan ─▶ fetch ─▶ stage ─▶ activate ─▶ check ─▶ keep, or return
+//! refresh ─▶ decide ─▶ plan ─▶ fetch ─▶ stage ─▶ check ─▶ activate
 //!            decide.rs  plan.rs          transaction.rs
 //! ```
 //!

@@ -44,6 +44,20 @@ fn place(entry: &Entry, store: &ObjectStore, path: &Path) -> io::Result<()> {
     }
 }
 
+/// The first entry that is missing or has another length: what can be told without reading every file.
+pub(crate) fn first_missing<'a>(release: &'a Release, directory: &Path) -> Option<&'a Entry> {
+    release.entries.iter().find(|entry| {
+        let path = directory.join(entry.path.as_str());
+        match entry.node {
+            Node::File { size, .. } => {
+                !fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == size)
+            }
+            Node::Link { .. } => !path.is_symlink(),
+            Node::Directory => !path.is_dir(),
+        }
+    })
+}
+
 /// Something in a tree that is not as signed.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {

@@ -1,4 +1,4 @@
-//! Executing a plan: fetch → stage → activate → check → keep, or return (promise 4).
+//! Executing a plan: fetch → stage → check → activate (promise 4).
 //!
 //! Each step leaves the workstation as it was, up to the one rename of `current`; each can be killed. Before that
 //! rename everything it leads to is synced, all at once.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
-use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, Launcher, Node, PackageName};
+use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, Launcher, PackageName};
 use mirabelle_terminal::{Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainPlan, fetch_release};
 use tokio::task::spawn_blocking;
@@ -64,7 +64,7 @@ impl Executor<'_> {
             next.held.remove(package);
             next.packages.insert(package.clone(), self.stage(release).await?);
         }
-        self.activate(&base, next)
+        self.activate(next)
     }
 
     /// Makes a generation with other packages current: what `rollback` does.
@@ -78,12 +78,12 @@ impl Executor<'_> {
             reason: next.reason.clone(),
             asked_for: Vec::new(),
         })?;
-        self.activate(&base, next)
+        self.activate(next)
     }
 
     /// A copy of `base` under a number that no generation has had.
     fn successor(&self, base: &Generation, reason: &str) -> Result<Generation, Failure> {
-        let newest = self.layout.all_generations()?.last().map_or(0, |generation| generation.number);
+        let newest = self.layout.generation_numbers()?.last().copied().unwrap_or(0);
         let mut next = base.clone();
         next.number = newest.max(base.number) + 1;
         next.parent = base.number;
@@ -122,7 +122,11 @@ impl Executor<'_> {
             durable::write_atomically(&lock, b"").or_fail(what)?;
         }
         if destination.exists() {
-            return Ok(installed);
+            if release_tree::first_missing(&release, &destination).is_none() {
+                return Ok(installed);
+            }
+            tracing::warn!(package = label, "a release's tree was not whole and is built anew");
+            self.layout.discard(&destination)?;
         }
         let staging = self.layout.staging().join(format!("{}-{}", release.name, installed.id));
         let store = self.store.clone();
@@ -137,8 +141,8 @@ impl Executor<'_> {
         Ok(installed)
     }
 
-    /// Activate: the generation's directory, one sync, the switch; then check, and return if the check fails.
-    fn activate(&self, base: &Generation, next: Generation) -> Result<Generation, Failure> {
+    /// Check and activate: the generation's directory, one sync, a look whether all of it is there, the switch.
+    fn activate(&self, next: Generation) -> Result<Generation, Failure> {
         let what = || format!("cannot activate generation {}", next.number);
         refuse_colliding_launchers(&next)?;
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
@@ -147,12 +151,13 @@ impl Executor<'_> {
         fs::rename(&staging, self.layout.generation(next.number)).or_fail(what)?;
         durable::sync_file_system(self.layout.root()).or_fail(what)?;
 
-        self.switch(next.number)?;
+        // Before the switch: what is not whole never becomes current, whatever comes between.
         if let Err(failure) = self.check(&next) {
-            self.switch(base.number)?;
+            self.layout.discard(&self.layout.generation(next.number))?;
             self.layout.end()?;
             return Err(failure);
         }
+        self.switch(next.number)?;
         self.layout.show_current(next.number)?;
         self.layout.end()?;
         // The transaction is over; what it left behind can also be swept next time.
@@ -165,11 +170,8 @@ impl Executor<'_> {
     /// The one rename that a person sees.
     fn switch(&self, number: u64) -> Result<(), Failure> {
         let path = self.layout.current();
-        let what = || format!("cannot replace `{}`", path.display());
-        if number == 0 {
-            return durable::remove_file(&path).or_fail(what);
-        }
-        durable::write_atomically(&path, format!("{number}\n").as_bytes()).or_fail(what)
+        durable::write_atomically(&path, format!("{number}\n").as_bytes())
+            .or_fail(|| format!("cannot replace `{}`", path.display()))
     }
 
     fn build_generation(&self, generation: &Generation, directory: &Path) -> io::Result<()> {
@@ -192,25 +194,17 @@ impl Executor<'_> {
         fs::write(directory.join("generation.json"), bytes)
     }
 
-    /// Check: what the new generation starts is there, whole.
+    /// Check: every file of the new generation is there, with its length.
     fn check(&self, generation: &Generation) -> Result<(), Failure> {
         for (package, installed) in &generation.packages {
             let release = self.layout.read_manifest(installed)?;
             let tree = self.layout.release(package, &installed.id);
-            for entry in &release.entries {
-                let path = tree.join(entry.path.as_str());
-                let whole = match entry.node {
-                    Node::File { size, .. } => fs::metadata(&path).is_ok_and(|file| file.len() == size),
-                    Node::Link { .. } => path.is_symlink(),
-                    Node::Directory => path.is_dir(),
-                };
-                if !whole {
-                    return Err(Failure::no(format!(
-                        "`{package}` {} is not whole after installing: `{}` is missing or cut short",
-                        installed.version, entry.path
-                    ))
-                    .hint("the generation before stays in use; `mirabelle repair` puts files right"));
-                }
+            if let Some(entry) = release_tree::first_missing(&release, &tree) {
+                return Err(Failure::no(format!(
+                    "`{package}` {} is not whole: `{}` is missing or cut short",
+                    installed.version, entry.path
+                ))
+                .hint("what was current stays so; `mirabelle repair` puts files right"));
             }
         }
         Ok(())

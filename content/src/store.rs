@@ -158,12 +158,15 @@ impl ObjectStore {
     /// Permissions belong to a file, not to a name, so an object that is linked as a program exists a second time.
     fn executable_form(&self, plain: &Path) -> io::Result<PathBuf> {
         let path = executable(plain);
-        if fs::exists(&path)? {
+        let length = fs::metadata(plain)?.len();
+        if fs::metadata(&path).is_ok_and(|form| form.len() == length) {
             return Ok(path);
         }
         let temporary = tempfile::Builder::new().tempfile_in(self.root.join("incoming"))?;
         fs::copy(plain, temporary.path())?;
         set_mode(temporary.path(), 0o555)?;
+        // Its bytes before its name, as for every object.
+        temporary.as_file().sync_all()?;
         temporary.persist(&path).map_err(|error| error.error)?;
         Ok(path)
     }

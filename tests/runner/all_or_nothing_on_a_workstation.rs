@@ -75,6 +75,67 @@ fn killed_at_any_moment_it_has_the_old_release_or_the_new_one() {
     assert!(before_the_switch >= KILLS / 2, "only {before_the_switch} kills came before the switch");
 }
 
+/// The states that a kill within a sweep can leave: the sweep deletes what nothing needs, a file at a time.
+#[test]
+fn killed_while_sweeping_it_goes_on() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let small = |number| App::new("hello", number).file("data", format!("{number}\n"));
+    for number in 1..=2 {
+        world.release(&small(number));
+        world.college("57001").sync();
+        world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+    }
+    let root = world.college("57001").workstation(0).root().to_owned();
+    // A generation of which the description is gone and the rest is not.
+    fs::remove_file(root.join("generations/1/generation.json")).unwrap();
+    // The tree of release 1, of which one file is gone.
+    let tree = fs::read_dir(root.join("releases/hello")).unwrap().map(|e| e.unwrap().path());
+    let tree =
+        tree.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("1-")).unwrap();
+    fs::remove_file(tree.join("data")).unwrap();
+
+    world.deploy(&small(1), "all");
+    world.publish();
+    world.college("57001").sync();
+    let workstation = world.college("57001").workstation(0);
+    workstation.run(["history"]).succeeds();
+    workstation.run(["update"]).succeeds();
+    assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, "hello 1.0\n");
+    workstation.run(["verify"]).succeeds();
+    assert!(!root.join("generations/1").exists(), "what a sweep left is swept");
+}
+
+#[test]
+fn a_directory_that_is_no_generation_is_in_nobodys_way() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    let root = world.college("57001").workstation(0).root().to_owned();
+    world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+    world.release(&App::new("hello", 2));
+    world.college("57001").sync();
+    // A directory where the new generation would go.
+    fs::create_dir_all(root.join("generations/2/in-the-way")).unwrap();
+    let workstation = world.college("57001").workstation(0);
+    workstation.run(["update"]).succeeds();
+    assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, "hello 2.0\n");
+}
+
+#[test]
+fn going_back_again_and_again_finds_every_generation_it_leads_to() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    for number in 1..=4 {
+        world.release(&App::new("hello", number));
+        world.college("57001").sync();
+        world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+    }
+    let workstation = world.college("57001").workstation(0);
+    for number in [3, 2, 1] {
+        workstation.run(["rollback"]).succeeds();
+        assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, format!("hello {number}.0\n"));
+    }
+}
+
 #[test]
 fn an_interrupted_install_is_taken_up_by_the_next_update() {
     let mut world = World::new().college("57001").workstations(1).start();
