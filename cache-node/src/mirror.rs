@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mirabelle_content::ObjectStore;
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, SiteId, check_approval};
-use mirabelle_terminal::{Failure, OrFail, watch};
+use mirabelle_terminal::{Failure, Kind, OrFail, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainPlan, RetryPolicy, fetch_release, refresh};
 
 use crate::config::Config;
@@ -114,17 +114,23 @@ impl Mirror {
     }
 
     async fn sync_from_any(&self, now: Instant) -> Result<(Network, Outcome), Failure> {
-        let mut last = None;
+        let mut first_failure = None;
         for fetcher in &self.fetchers {
             match self.sync_from(fetcher, now).await {
-                Err(failure) if failure.kind() == mirabelle_terminal::Kind::Network => {
-                    tracing::warn!(upstream = %fetcher.upstream(), "upstream failed");
-                    last = Some(failure);
+                // One upstream that is down, behind, or lies must not keep the college from the next one's truth.
+                Err(failure) if matches!(failure.kind(), Kind::Network | Kind::Trust) => {
+                    let upstream = fetcher.upstream();
+                    tracing::warn!(%upstream, "upstream failed\n{}", failure.render().trim_end());
+                    // Of several, tampering is what people must hear of.
+                    let known: Option<&Failure> = first_failure.as_ref();
+                    if known.is_none_or(|known| known.kind() != Kind::Trust) {
+                        first_failure = Some(failure);
+                    }
                 }
                 done => return done,
             }
         }
-        Err(last.unwrap_or_else(|| Failure::usage("no upstream is configured")))
+        Err(first_failure.unwrap_or_else(|| Failure::usage("no upstream is configured")))
     }
 
     async fn sync_from(&self, fetcher: &Fetcher, now: Instant) -> Result<(Network, Outcome), Failure> {
@@ -162,8 +168,8 @@ impl Mirror {
         // All of it is here: flip.
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
         let newest = network.trusted.timestamp().map(|timestamp| timestamp.version);
-        served.keep_roots(fetcher, network.trusted.root().version).await;
         if served.timestamp().map(|timestamp| timestamp.version) != newest || !fetched.is_empty() {
+            served.keep_roots(fetcher, &trust, &network).await;
             served.flip(&network, &trust)?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
         }

@@ -18,8 +18,10 @@ use mirabelle_manifests::network::{
     BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role,
     metadata_path, routes_path, target_path,
 };
-use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp};
-use mirabelle_manifests::{CatalogueEntry, Digest, MAX_MANIFEST_BYTES, Routes, TargetPath};
+use mirabelle_manifests::tuf::{
+    Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata,
+};
+use mirabelle_manifests::{CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, Routes, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
 use mirabelle_transfer::{FetchError, Fetcher, MetadataStore, Network};
 
@@ -73,26 +75,38 @@ impl Served {
         durable::write_atomically(&self.path(&routes_path(entry.digest)), &routes).or_fail(what)
     }
 
-    /// Keeps every root up to the trusted one, for workstations that trust an older one. Roots before the one this node
-    /// was set up with are asked of the upstream; nothing hangs on them here, and workstations verify each.
-    pub(crate) async fn keep_roots(&self, fetcher: &Fetcher, newest: u64) {
+    /// Keeps every root up to the trusted one, for workstations that trust an older one.
+    ///
+    /// Those that this node verified come from its own store. Those from before it was set up nobody here can vouch for:
+    /// they must at least lead to the next one, are asked for anew at every flip, and workstations verify each, so that a
+    /// wrong one does no more than hold up a workstation that old until the next flip.
+    pub(crate) async fn keep_roots(&self, fetcher: &Fetcher, trust: &MetadataStore, network: &Network) {
+        let newest = network.trusted.root().version;
+        let mut next = trust.read(&RoleName::root()).ok().flatten().unwrap_or_default();
         for version in (1..newest).rev() {
             let below = metadata_path(&RoleName::root(), Some(version));
-            if self.path(&below).exists() {
-                continue;
-            }
-            match fetcher.bytes(&below, MAX_ROOT_BYTES).await {
-                Ok(bytes)
-                    if Document::<Root>::parse(&bytes).is_ok_and(|root| root.signed.version == version) =>
-                {
-                    if let Err(error) = durable::write_atomically(&self.path(&below), &bytes) {
-                        tracing::warn!(%error, version, "an older root could not be kept");
+            let bytes = match trust.kept_root(version) {
+                Ok(Some(bytes)) => bytes,
+                _ => match fetcher.bytes(&below, MAX_ROOT_BYTES).await {
+                    Ok(bytes) if leads_to(&bytes, &next, network.trusted.now()) => bytes,
+                    Ok(_) => {
+                        tracing::warn!(version, upstream = %fetcher.upstream(), "an older root does not lead to the next");
+                        return;
                     }
-                }
-                Err(FetchError::NotFound { .. }) => break,
-                Ok(_) => tracing::warn!(version, "an older root from upstream is malformed"),
-                Err(error) => tracing::warn!(%error, version, "an older root could not be fetched"),
+                    Err(FetchError::NotFound { .. }) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, version, "an older root could not be fetched");
+                        return;
+                    }
+                },
+            };
+            let here = durable::read_if_present(&self.path(&below), MAX_ROOT_BYTES).ok().flatten();
+            if here.as_deref() != Some(&bytes[..])
+                && let Err(error) = durable::write_atomically(&self.path(&below), &bytes)
+            {
+                tracing::warn!(%error, version, "an older root could not be kept");
             }
+            next = bytes;
         }
     }
 
@@ -170,6 +184,11 @@ impl Served {
         }
         Ok(MetadataStore::new(directory))
     }
+}
+
+/// True when whoever trusts the root `older` would come to trust `newer`.
+fn leads_to(older: &[u8], newer: &[u8], now: Instant) -> bool {
+    TrustedMetadata::begin(older, now).is_ok_and(|mut trusted| trusted.update_root(newer).is_ok())
 }
 
 fn missing(role: &RoleName) -> Failure {

@@ -147,8 +147,11 @@ pub(crate) fn mend(
             durable::remove_file(&store.path(sha256).with_extension("x"))?;
         }
         place(&fault.entry, store, &new)?;
+        // Nothing is renamed over a directory, nor a directory over anything else.
         if path.is_dir() && !path.is_symlink() {
             durable::remove_tree(&path)?;
+        } else if fault.entry.node == Node::Directory {
+            durable::remove_file(&path)?;
         }
         make_parents(directory, &path)?;
         fs::rename(&new, &path)?;
@@ -175,14 +178,21 @@ fn make_parents(directory: &Path, path: &Path) -> io::Result<()> {
 impl Layout {
     /// The manifest of a release that is installed, as it was approved.
     pub(crate) fn read_manifest(&self, installed: &Installed) -> Result<Release, Failure> {
+        let bytes = self.manifest_bytes(installed)?;
+        let signed = SignedRelease::parse(&bytes)
+            .or_fail(|| format!("cannot read the manifest of `{}`", installed.title.fr))?;
+        Ok(signed.release)
+    }
+
+    /// Its bytes, which have the digest that was approved.
+    pub(crate) fn manifest_bytes(&self, installed: &Installed) -> Result<Vec<u8>, Failure> {
         let path = self.manifest(installed.release);
-        let what = || format!("cannot read the manifest of `{}`", installed.title.fr);
-        let bytes = durable::read_if_present(&path, MAX_MANIFEST_BYTES).or_fail(what)?;
-        let bytes = bytes.ok_or_else(|| Failure::no(format!("`{}` is missing", path.display())))?;
-        let signed = SignedRelease::parse(&bytes).or_fail(what)?;
-        if signed.digest != installed.release {
+        let bytes = durable::read_if_present(&path, MAX_MANIFEST_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?
+            .ok_or_else(|| Failure::no(format!("`{}` is missing", path.display())))?;
+        if Digest::of(&bytes) != installed.release {
             return Err(Failure::trust(format!("`{}` is not what was approved", path.display())));
         }
-        Ok(signed.release)
+        Ok(bytes)
     }
 }

@@ -108,7 +108,10 @@ pub fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+    let mut options = fs::OpenOptions::new();
+    // Who may only read a file may lock it: nobody else may read this one.
+    std::os::unix::fs::OpenOptionsExt::mode(options.options_mut(), 0o600);
+    let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
     match file.file().try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),

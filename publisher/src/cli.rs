@@ -228,6 +228,9 @@ pub struct Deploy {
     /// An operator's sealed key; may be given several times.
     #[arg(long = "key", required = true)]
     pub keys: Vec<PathBuf>,
+    /// Start over from what is deployed: drop a draft that waits for signatures.
+    #[arg(long)]
+    pub discard_draft: bool,
     /// Show what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,

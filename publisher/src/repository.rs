@@ -237,7 +237,9 @@ impl Repository {
         new.version = self.role::<Targets>(role)?.signed.version + 1;
         new.expires = self.expiry(role, now);
         let mut signatures = Vec::new();
-        if let Some(draft) = self.draft::<Targets>(role)? {
+        // A draft of a version that is signed already is what a kill left between signing it and removing it.
+        let waiting = self.draft::<Targets>(role)?.filter(|draft| draft.signed.version >= new.version);
+        if let Some(draft) = waiting {
             if draft.signed.targets != new.targets || draft.signed.delegations != new.delegations {
                 return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
                     .hint("sign that one, or drop it with --discard-draft"));
@@ -279,10 +281,18 @@ impl Repository {
     /// Writes a document for readers, under the name that its version gives it, unless it is there.
     pub(crate) fn publish_role(&self, role: &RoleName, version: u64, bytes: &[u8]) -> Result<(), Failure> {
         let below = format!("public/{}", metadata_path(role, Some(version)));
-        if self.path(&below).exists() {
-            return Ok(());
+        let path = self.path(&below);
+        let published = durable::read_if_present(&path, MAX_METADATA_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?;
+        match published {
+            Some(published) if published == bytes => Ok(()),
+            // Readers keep what they have under this name for ever.
+            Some(_) => {
+                Err(Failure::no(format!("version {version} of `{role}` was published with other content"))
+                    .hint("sign a new version of it"))
+            }
+            None => self.write(&below, bytes),
         }
-        self.write(&below, bytes)
     }
 
     /// The catalogue's targets as signed.

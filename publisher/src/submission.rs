@@ -60,7 +60,8 @@ impl Repository {
         for entry in fs::read_dir(&directory).or_fail(what)? {
             let entry = entry.or_fail(what)?;
             // A directory with another name is one that `submit` had not finished.
-            if entry.file_name().to_str().is_some_and(|name| name.parse::<Digest>().is_ok()) {
+            let complete = entry.file_name().to_str().is_some_and(|name| name.parse::<Digest>().is_ok());
+            if complete && entry.path().join("release.json").exists() {
                 submissions.push(Submission::read(entry.path())?);
             }
         }

@@ -221,6 +221,7 @@ impl Sounds for RefreshError {
         match self {
             Self::Fetch(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Incomplete { .. } => Kind::No,
             _ => Kind::Trust,
         }
     }
@@ -229,6 +230,7 @@ impl Sounds for RefreshError {
         match self {
             Self::Fetch(error) => error.advice(),
             Self::Store(error) => error.advice(),
+            Self::Incomplete { .. } => Some("refresh again".to_owned()),
             _ => Some("nothing was changed; what was verified before stays in use".to_owned()),
         }
     }

@@ -132,6 +132,57 @@ fn configuration_mistakes_are_named_with_their_line() {
     assert_eq!(shown[3], serde_json::json!({"name": "sync-every", "value": "1 h", "from": "command"}));
 }
 
+/// The states that a kill of the publisher can leave.
+#[test]
+fn what_a_killed_publisher_leaves_is_no_obstacle() {
+    let mut world = World::new().college("57001").start();
+    let app = App::new("hello", 1);
+    world.submit(&app);
+    let submitted = world.path("repository/submitted");
+    let directory = fs::read_dir(&submitted).unwrap().next().unwrap().unwrap().path();
+    let manifest = fs::read(directory.join("release.json")).unwrap();
+    // Between the two approvers' signatures the draft is kept, and put back after the catalogue is complete.
+    world.publisher(["approve", "hello@1.0", "--key", "keys/approver-1.key"]).succeeds();
+    let draft = fs::read(world.path("repository/drafts/catalogue.json")).unwrap();
+    world.publisher(["approve", "hello@1.0", "--key", "keys/approver-2.key"]).succeeds();
+    fs::write(world.path("repository/drafts/catalogue.json"), draft).unwrap();
+    world.deploy(&app, "all");
+    world.publish();
+
+    // Half of what was submitted, and then all that tells it from one that waits.
+    fs::create_dir_all(&directory).unwrap();
+    world.publisher(["status"]).succeeds();
+    world.publisher(["review", "hello@1.0"]).fails(1, "was not submitted");
+    fs::write(directory.join("release.json"), manifest).unwrap();
+    world.publish();
+    assert!(!directory.exists(), "the next publication clears it away");
+
+    // The stale draft is in nobody's way either.
+    world.release(&App::new("hello", 2));
+    world.college("57001").sync();
+}
+
+#[test]
+fn a_version_is_approved_once() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let app = App::new("hello", 1);
+    world.release(&app);
+    let work = world.path("again");
+    fs::create_dir_all(work.join("tree/bin")).unwrap();
+    fs::write(work.join("tree/bin/other"), "x").unwrap();
+    let recipe = "name = \"hello\"\nversion = \"1.0\"\nsequence = 2\nplatform = \"any\"\nlicence = \"MIT\"\n\
+        title = { fr = \"x\", en = \"x\" }\nsummary = { fr = \"x\", en = \"x\" }\n\
+        [[source]]\npath = \"tree\"\nkind = \"directory\"\n";
+    fs::write(work.join("r.toml"), recipe).unwrap();
+    world.publisher(["build", "again/r.toml", "--key", "keys/packager-1.key"]).succeeds();
+    world.publisher(["submit", "built/hello-1.0-any"]).succeeds();
+    let approve = ["approve", "hello@1.0", "--key", "keys/approver-1.key"];
+    world.publisher(approve).fails(1, "this version is approved already, with other content");
+    world.publish();
+    world.college("57001").sync();
+    world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+}
+
 /// A file system of a few megabytes, full soon; needs the right to mount one.
 struct SmallDisk(PathBuf);
 

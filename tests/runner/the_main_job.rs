@@ -159,3 +159,120 @@ fn a_node_may_stand_behind_a_node() {
     // Its service looks for news at the origin when it starts; the release came from its neighbour.
     assert!(child.wan().down() < 5_000, "{} bytes came from the origin", child.wan().down());
 }
+
+#[test]
+fn an_upstream_that_is_behind_or_lies_does_not_hide_the_next_one() {
+    let mut world = World::new().college("57001").college("57002").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    let parent = world.college("57001").running_node().unwrap().address().to_owned();
+    world.college("57002").node(["sync"]).succeeds();
+    world.release(&App::new("hello", 2));
+    let origin = world.origin().to_owned();
+    // The child has heard of the second publication; its parent has not.
+    world.college("57002").node(["sync"]).succeeds();
+    world.release(&App::new("hello", 3));
+    let child = world.college("57002");
+    child.node(["--upstream", &parent, "sync"]).fails(4, "a rollback");
+    let both = ["--json", "--upstream", &parent, "--upstream", &origin, "sync"];
+    assert_eq!(child.node(both).succeeds().json()["releases"][0]["version"], "3.0");
+}
+
+#[test]
+fn a_workstation_with_an_old_root_finds_the_way_to_the_new_one() {
+    use mirabelle_manifests::tuf::{Document, Root, sign};
+
+    let mut world = World::new().college("57001").college("57002").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    let roles = world.path("repository/roles/root.json");
+    let mut root = Document::<Root>::parse(&fs::read(&roles).unwrap()).unwrap().signed;
+    root.version = 2;
+    let keys = [crate::forge::key(&world, "root-1"), crate::forge::key(&world, "root-2")];
+    fs::write(&roles, sign(&root, &[&keys[0], &keys[1]]).unwrap()).unwrap();
+    world.publish();
+    // A node that was set up with the second root, for a workstation that was given the first.
+    let origin = world.origin().to_owned();
+    let late = world.path("late");
+    let node = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(mirabelle_tests::Programs::built().node());
+        mirabelle_tests::run(command.arg("--root").arg(&late).args(arguments)).succeeds()
+    };
+    let second = world.path("repository/public/metadata/2.root.json");
+    let second = second.to_str().unwrap();
+    node(&["init", "--college", "57002", "--upstream", &origin, "--trusted-root", second]);
+    // The older root is here only because it leads to the newer one.
+    let served = late.join("served/metadata/1.root.json");
+    let public = world.path("repository/public/metadata/1.root.json");
+    let first = fs::read(&public).unwrap();
+    fs::write(&public, String::from_utf8(first.clone()).unwrap().replace("2027", "2028")).unwrap();
+    node(&["sync"]);
+    assert!(!served.exists(), "a root that its own keys did not sign is not handed on");
+    fs::write(&public, &first).unwrap();
+    world.publish();
+    node(&["sync"]);
+    assert_eq!(fs::read(&served).unwrap(), first);
+    // And a node that followed the chain itself hands on what it verified.
+    world.college("57002").sync();
+    world.college("57002").workstation(0).run(["install", "hello"]).succeeds();
+}
+
+#[test]
+fn repair_goes_on_past_what_it_cannot_have() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let app = |number: u64| {
+        App::new("hello", number).noise("shared", 300_000, 1).noise("own", 200_000, number + 10)
+    };
+    for number in 1..=2 {
+        world.release(&app(number));
+        world.college("57001").sync();
+        world.college("57001").workstation(0).run(["update"]).succeeds();
+    }
+    let college = world.college("57001");
+    let mut trees: Vec<_> = fs::read_dir(college.workstation(0).root().join("releases/hello"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    trees.sort();
+    let damage = |path: &std::path::Path| {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let mut bytes = fs::read(path).unwrap();
+        bytes[777] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    damage(&trees[1].join("shared"));
+    damage(&trees[0].join("own"));
+    // The node no longer has anything that is only the first release's.
+    for entry in fs::read_dir(college.node_root().join("served/routes")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(trees[0].file_name().unwrap().to_str().unwrap().trim_start_matches("1-"))
+        {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let outcome = college.workstation(0).run(["repair"]).fails(3, "does not hold `hello 1.0`");
+    assert!(outcome.stdout.contains("`shared` is changed"), "{}", outcome.stdout);
+    college.workstation(0).run(["verify"]).succeeds();
+}
+
+#[test]
+fn somebody_who_keeps_a_lock_keeps_nobody_from_working() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    world.release(&App::new("hello", 1));
+    world.college("57001").sync();
+    let workstation = world.college("57001").workstation(0);
+    workstation.run(["install", "hello"]).succeeds();
+    // Whoever may read a file may lock it: these two nobody else may read, the third does not matter.
+    for lock in ["lock", "trust/lock"] {
+        let mode = fs::metadata(workstation.root().join(lock)).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077, 0, "{lock}");
+    }
+    let lock = fs::read_dir(workstation.root().join("locks/hello")).unwrap().next().unwrap().unwrap().path();
+    let kept = fs::File::open(lock).unwrap();
+    kept.file().lock().unwrap();
+    assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, "hello 1.0\n");
+}

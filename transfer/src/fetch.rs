@@ -262,11 +262,16 @@ impl Fetcher {
     ) -> Result<(), FetchError> {
         let url = self.upstream.url(path)?;
         let mut attempts = Attempts::new(self.retry);
+        let mut furthest = partial.length();
         loop {
-            let before = self.meter.received();
             match self.try_range(&url, range.clone(), length, partial).await {
                 Ok(()) => return Ok(()),
-                Err(attempt) => attempts.failed(attempt, self.meter.received() > before).await?,
+                Err(attempt) => {
+                    // Bytes that were here before are no progress: a server without ranges sends them again and again.
+                    let reached = partial.length();
+                    attempts.failed(attempt, reached > furthest).await?;
+                    furthest = furthest.max(reached);
+                }
             }
         }
     }
@@ -291,7 +296,7 @@ impl Fetcher {
         let whole = start == 0 && range.end == length;
         let asked = (!whole).then(|| (start..range.end, partial.etag().filter(|_| have > 0)));
         let response = self.send(url, asked).await?;
-        let (mut writer, have) = place(url, &response, &range, have, partial).await?;
+        let (mut writer, have) = place(url, &response, &range, length, have, partial).await?;
         let received = self.receive_into(url, response, have, expected, &mut writer).await;
         // Also after a failure: what arrived is where the next attempt goes on.
         let received = match writer.finish().await {
@@ -387,10 +392,14 @@ async fn place(
     url: &reqwest::Url,
     response: &Response,
     range: &Range<u64>,
+    length: u64,
     have: u64,
     partial: &Partial,
 ) -> Result<(Writer, u64), Attempt> {
-    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).filter(|etag| {
+        // A weak tag says "much the same", which is not enough to glue two halves together (RFC 9110, 13.1.5).
+        !etag.starts_with("W/")
+    });
     let no_ranges = || Attempt::Final(FetchError::NoRanges { url: url.to_string() });
     if response.status() == StatusCode::PARTIAL_CONTENT {
         let answered = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -401,7 +410,7 @@ async fn place(
         return Ok(if have == 0 { (partial.start(etag).await?, 0) } else { (partial.resume().await?, have) });
     }
     // The whole file: the server has no ranges, or the file is no longer the one we hold the start of.
-    if range.start > 0 {
+    if *range != (0..length) {
         partial.discard()?;
         return Err(no_ranges());
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/root.json timestamp.json snapshot.json targets.json    byte for byte as received (TUF 1.0.34, 5)
 //! <dir>/catalogue.json …                                        delegated roles
+//! <dir>/roots/<n>.root.json                                    every root that was verified here
 //! <dir>/targets/<digest>.<name>                                 the small targets that the roles list
 //! <dir>/lock                                                    held by whoever refreshes
 //! ```
@@ -66,6 +67,26 @@ impl MetadataStore {
     /// Any error of the file system.
     pub fn read(&self, role: &RoleName) -> io::Result<Option<Vec<u8>>> {
         durable::read_if_present(&self.path(role), MAX_FILE_BYTES)
+    }
+
+    /// A root of this version that was verified here, if there is one.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn kept_root(&self, version: u64) -> io::Result<Option<Vec<u8>>> {
+        durable::read_if_present(&self.root_path(version), MAX_FILE_BYTES)
+    }
+
+    /// Keeps a verified root, for whoever hands the chain on.
+    pub(crate) fn keep_root(&self, version: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.kept_root(version)?.as_deref() == Some(bytes) {
+            return Ok(());
+        }
+        durable::write_atomically(&self.root_path(version), bytes)
+    }
+
+    fn root_path(&self, version: u64) -> PathBuf {
+        self.directory.join("roots").join(format!("{version}.root.json"))
     }
 
     /// A small target's bytes, if there are any.

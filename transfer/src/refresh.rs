@@ -60,6 +60,12 @@ pub enum RefreshError {
         #[source]
         source: MetadataError,
     },
+    /// The store does not hold all that its timestamp leads to: the last refresh has not come to its end.
+    #[error("the last refresh has not come to its end: `{role}` is not here")]
+    Incomplete {
+        /// What is missing.
+        role: RoleName,
+    },
     /// The root we hold ourselves is not one.
     #[error("the trusted root of this installation cannot be used")]
     OwnRoot(#[source] MetadataError),
@@ -123,7 +129,7 @@ impl RefreshError {
             | Self::MalformedTarget { .. }
             | Self::Refused { .. } => true,
             Self::Fetch(error) => matches!(error, FetchError::TooLong { .. }),
-            Self::Store(_) => false,
+            Self::Store(_) | Self::Incomplete { .. } => false,
         }
     }
 }
@@ -191,12 +197,14 @@ impl Session<'_> {
 
     /// 5.3: follow the chain of roots, keeping each.
     async fn roots(&mut self) -> Result<(), RefreshError> {
+        self.store.keep_root(self.trusted.root().version, &self.store.root()?)?;
         for _ in 0..MAX_ROOTS {
             let next = self.trusted.root().version.saturating_add(1);
             let Some(fetcher) = self.fetcher else { break };
             match fetcher.bytes(&metadata_path(&RoleName::root(), Some(next)), MAX_ROOT_BYTES).await {
                 Ok(bytes) => {
                     self.trusted.update_root(&bytes).map_err(|source| self.refused(source))?;
+                    self.store.keep_root(next, &bytes)?;
                     self.store.write(&RoleName::root(), &bytes)?;
                 }
                 Err(FetchError::NotFound { .. }) => break,
@@ -271,9 +279,7 @@ impl Session<'_> {
     }
 
     async fn document(&self, role: &RoleName, meta: &FileMeta) -> Result<Vec<u8>, RefreshError> {
-        let Some(fetcher) = self.fetcher else {
-            return Err(self.refused(MetadataError::OutOfOrder { role: role.clone() }));
-        };
+        let Some(fetcher) = self.fetcher else { return Err(RefreshError::Incomplete { role: role.clone() }) };
         let limit = meta.length.unwrap_or(MAX_UNSTATED_BYTES).min(MAX_STATED_BYTES);
         Ok(fetcher.bytes(&metadata_path(role, Some(meta.version)), limit).await?)
     }
@@ -327,7 +333,7 @@ impl Session<'_> {
             upstream,
             role: role.clone(),
         };
-        let Some(fetcher) = self.fetcher else { return Err(mismatch("this machine's store".to_owned())) };
+        let Some(fetcher) = self.fetcher else { return Err(RefreshError::Incomplete { role: role.clone() }) };
         let address = target_path(&target, digest).map_err(|_| unlisted())?;
         let bytes = fetcher.bytes(&address, file.length.min(MAX_STATED_BYTES)).await?;
         if !genuine(&bytes) {

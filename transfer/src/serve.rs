@@ -8,13 +8,14 @@
 //! - *A client that sends its request for ever*: a time limit on the header; bodies are not read.
 //! - *Too many clients*: connections are capped; the next ones wait to be accepted.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections served at once: a large college's workstations, each with a few.
 const MAX_CONNECTIONS: usize = 1024;
+/// Of these, how many one address may have: a machine that opens connections and never reads must not be alone.
+const MAX_CONNECTIONS_OF_ONE: usize = 256;
 /// A request whose header takes longer than this is not one.
 const HEADER_TIME: Duration = Duration::from_secs(15);
 /// How long connections may take to finish when the server stops.
@@ -256,6 +259,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    let peers = Peers::default();
     let graceful = GracefulShutdown::new();
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { break };
@@ -270,6 +274,10 @@ where
                     continue;
                 }
             },
+        };
+        let Some(place) = peers.place(peer.ip()) else {
+            tracing::warn!(peer = %peer.ip(), "a machine has too many connections, and the next is closed");
+            continue;
         };
         let _ = stream.set_nodelay(true);
         let handler = handler.clone();
@@ -286,11 +294,46 @@ where
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %peer, "connection broke");
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN_TIME, graceful.shutdown()).await;
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection's place, given back when it is dropped.
+struct Place {
+    peers: Peers,
+    peer: IpAddr,
+}
+
+impl Peers {
+    fn place(&self, peer: IpAddr) -> Option<Place> {
+        let mut counts = self.0.lock().ok()?;
+        let count = counts.entry(peer).or_default();
+        if *count >= MAX_CONNECTIONS_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Place { peers: self.clone(), peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Ok(mut counts) = self.peers.0.lock()
+            && let Some(count) = counts.get_mut(&self.peer)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -310,6 +353,17 @@ mod tests {
         for whole in ["bytes=1-0", "bytes=a-b", "items=1-2", "bytes=1-2,4-5", "", "bytes=-"] {
             assert_eq!(parse(whole), Ok(None), "{whole}");
         }
+    }
+
+    #[test]
+    fn one_machine_does_not_take_every_place() {
+        let peers = Peers::default();
+        let (greedy, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut places: Vec<Place> = (0..MAX_CONNECTIONS_OF_ONE).map_while(|_| peers.place(greedy)).collect();
+        assert_eq!(places.len(), MAX_CONNECTIONS_OF_ONE);
+        assert!(peers.place(greedy).is_none() && peers.place(other).is_some());
+        places.pop();
+        assert!(peers.place(greedy).is_some());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `verify` and `repair`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mirabelle_manifests::{PackageName, Release};
+use mirabelle_content::ObjectStore;
+use mirabelle_manifests::{Node, PackageName, Release, check_approval};
 use mirabelle_terminal::{Bar, Failure, OrFail, watch};
-use mirabelle_transfer::{ObtainPlan, fetch_release};
+use mirabelle_transfer::{Fetcher, Network, ObtainPlan};
 use serde::Serialize;
 
 use super::{Context, ask};
+use crate::config::Config;
 use crate::generation::{Generation, Installed};
 use crate::release_tree::{self, Fault};
 
@@ -65,48 +66,98 @@ struct Repaired {
     received_bytes: u64,
 }
 
-/// Every release that a generation still holds is put right, since their trees share files.
+/// Every release that a generation still holds is put right, since their trees share files: the current ones first, and
+/// on past one that cannot be, which is reported at the end.
 pub(super) async fn repair(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let begun = context.begin()?;
-    let store = &begun.executor.store;
     let fetcher = ask(&config)?;
+    let mut repair =
+        Repair { context, store: &begun.executor.store, fetcher: &fetcher, config: &config, network: None };
     let mut repaired = Repaired { repaired: Vec::new(), received_bytes: 0 };
-    for (id, (package, installed)) in kept_releases(&context.layout.all_generations()?) {
-        let what = || format!("cannot repair `{package}` {}", installed.version);
-        let (_, faults) = check(context, &package, &installed)?;
-        if faults.is_empty() {
-            continue;
+    let mut first_failure = None;
+    let mut releases = kept_releases(std::slice::from_ref(&begun.current));
+    let older = kept_releases(&context.layout.all_generations()?);
+    releases.extend(older.into_iter().filter(|release| !releases.contains(release)).collect::<Vec<_>>());
+    for (package, installed) in releases {
+        match repair.put_right(&package, &installed).await {
+            Ok(faults) => repaired.repaired.extend(faults),
+            Err(failure) => {
+                first_failure.get_or_insert(failure);
+            }
         }
-        release_tree::drop_wrong_objects(&faults, store).or_fail(what)?;
-        // The manifest that is here was approved when it was installed; what is fetched is checked against it anew.
-        let (_, network) = context.refresh(&config).await?;
-        let entry = network.catalogue.by_digest(installed.release).ok_or_else(|| {
-            Failure::no(format!("cannot repair `{package}` {}: it is no longer approved", installed.version))
-        })?;
-        let (release, _) = fetch_release(&fetcher, &network, entry).await.or_fail(what)?;
-        let plan = ObtainPlan::new(&fetcher, Arc::new(release), store).await.or_fail(what)?;
-        let (cost, meter, partials) = (plan.cost(), fetcher.meter().clone(), context.layout.partials());
-        let fetching = plan.execute(&fetcher, store, &partials);
-        watch(&format!("repairing {package}"), cost, || meter.received(), fetching).await.or_fail(what)?;
-
-        let tree = context.layout.release(&package, &installed.id);
-        let scratch = context.layout.staging().join(format!("mend-{id}"));
-        release_tree::mend(&faults, store, &tree, &scratch).or_fail(what)?;
-        repaired.repaired.extend(faults.iter().map(|fault| describe(&package, fault)));
     }
     repaired.received_bytes = fetcher.meter().received();
     context.output.print(&repaired, |repaired| match repaired.repaired.as_slice() {
-        [] => "nothing was wrong".to_owned(),
+        [] => "nothing was put right".to_owned(),
         faults => format!("put right:\n  {}", faults.join("\n  ")),
     });
-    Ok(())
+    first_failure.map_or(Ok(()), Err)
 }
 
-fn kept_releases(generations: &[Generation]) -> BTreeMap<String, (PackageName, Installed)> {
-    let all = generations.iter().flat_map(|generation| &generation.packages);
-    all.map(|(package, installed)| {
-        (format!("{package}-{}", installed.id), (package.clone(), installed.clone()))
-    })
-    .collect()
+/// What repairing works with; the node is asked only when something is missing, and then once.
+struct Repair<'a> {
+    context: &'a Context,
+    store: &'a ObjectStore,
+    fetcher: &'a Fetcher,
+    config: &'a Config,
+    network: Option<Network>,
+}
+
+impl Repair<'_> {
+    async fn put_right(
+        &mut self,
+        package: &PackageName,
+        installed: &Installed,
+    ) -> Result<Vec<String>, Failure> {
+        let what = || format!("cannot repair `{package}` {}", installed.version);
+        let (_, faults) = check(self.context, package, installed)?;
+        if faults.is_empty() {
+            return Ok(Vec::new());
+        }
+        release_tree::drop_wrong_objects(&faults, self.store).or_fail(what)?;
+        let missing = faults.iter().any(|fault| match fault.entry.node {
+            Node::File { sha256, size, .. } => !self.store.holds(sha256, size),
+            _ => false,
+        });
+        if missing {
+            self.fetch_missing(package, installed).await?;
+        }
+        let layout = &self.context.layout;
+        let scratch = layout.staging().join(format!("mend-{package}"));
+        release_tree::mend(&faults, self.store, &layout.release(package, &installed.id), &scratch)
+            .or_fail(what)?;
+        Ok(faults.iter().map(|fault| describe(package, fault)).collect())
+    }
+
+    /// The manifest is here; that both bodies still stand behind it is asked anew.
+    async fn fetch_missing(&mut self, package: &PackageName, installed: &Installed) -> Result<(), Failure> {
+        let what = || format!("cannot repair `{package}` {}", installed.version);
+        let network = match self.network.take() {
+            Some(network) => network,
+            None => self.context.refresh(self.config).await?.1,
+        };
+        let network = self.network.insert(network);
+        let entry = network.catalogue.by_digest(installed.release).ok_or_else(|| {
+            Failure::no(format!("cannot repair `{package}` {}: it is no longer approved", installed.version))
+        })?;
+        let manifest = self.context.layout.manifest_bytes(installed)?;
+        let release = check_approval(&manifest, entry, &network.packagers).or_fail(what)?;
+        let plan = ObtainPlan::new(self.fetcher, Arc::new(release), self.store).await.or_fail(what)?;
+        let (cost, meter, partials) =
+            (plan.cost(), self.fetcher.meter().clone(), self.context.layout.partials());
+        let fetching = plan.execute(self.fetcher, self.store, &partials);
+        watch(&format!("repairing {package}"), cost, || meter.received(), fetching).await.or_fail(what)
+    }
+}
+
+/// Each release of these generations, once.
+fn kept_releases(generations: &[Generation]) -> Vec<(PackageName, Installed)> {
+    let mut releases: Vec<(PackageName, Installed)> = Vec::new();
+    for (package, installed) in generations.iter().rev().flat_map(|generation| &generation.packages) {
+        if !releases.iter().any(|(known, other)| known == package && other.release == installed.release) {
+            releases.push((package.clone(), installed.clone()));
+        }
+    }
+    releases
 }

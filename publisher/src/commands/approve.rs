@@ -51,6 +51,13 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
             ))
             .hint("raise `sequence` in the recipe and build again"));
         }
+        if catalogue.targets.contains_key(&release.target_path()) {
+            // In its place, it would take the approval from the one that colleges have.
+            return Err(Failure::no(format!(
+                "cannot approve `{label}`: this version is approved already, with other content"
+            ))
+            .hint("give it a version of its own, for example with `+2` at the end"));
+        }
         list(&mut catalogue.targets, &submission, &label)?;
         repository.put_target(&release.target_path(), &submission.manifest)?;
         releases.push(label);

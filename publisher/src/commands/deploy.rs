@@ -43,6 +43,9 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
     // Act.
     let mut signed = None;
     if !arguments.dry_run {
+        if arguments.discard_draft {
+            repository.discard_draft(&role)?;
+        }
         let bytes = deployment.to_bytes().or_fail(what)?;
         let path = TargetPath::new(DEPLOYMENT_TARGET);
         repository.put_target(&path, &bytes)?;

@@ -106,10 +106,12 @@ fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
         let release = SignedRelease::parse(&manifest).or_fail(what)?.release;
         let bundle = repository.public().join(bundle_path(release.bundle.sha256));
         let routes = repository.public().join(routes_path(digest));
+        let submitted = repository.submission_directory(digest);
         if routes.exists() && bundle.exists() {
+            // Killed before it had gone, it would be taken for one that still waits.
+            durable::remove_tree(&submitted).or_fail(what)?;
             continue;
         }
-        let submitted = repository.submission_directory(digest);
         if !bundle.exists() {
             if let Some(directory) = bundle.parent() {
                 fs::create_dir_all(directory).or_fail(what)?;

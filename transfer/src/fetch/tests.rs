@@ -115,6 +115,33 @@ async fn refuses_a_range_that_is_not_the_one_asked_for() {
 }
 
 #[tokio::test]
+async fn a_server_without_ranges_that_breaks_off_is_given_up() {
+    let (fetcher, requests) = server(|_, _| response("200 OK\r\ncontent-length: 20", &FILE[..6])).await;
+    let (_directory, partial) = partial();
+    let error = fetcher.range("f", 0..20, 20, &partial).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    // Once because the first six bytes were progress, then as often as the policy says without any.
+    assert_eq!(requests.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn the_whole_file_in_answer_to_its_first_part_is_no_tampering() {
+    let (fetcher, _) = server(|_, _| response("200 OK\r\ncontent-length: 20", FILE)).await;
+    let (_directory, partial) = partial();
+    let result = fetcher.range("f", 0..10, 20, &partial).await;
+    assert!(matches!(result, Err(FetchError::NoRanges { .. })), "{result:?}");
+    assert_eq!(partial.length(), 0);
+}
+
+#[tokio::test]
+async fn a_weak_tag_is_not_kept() {
+    let (fetcher, _) = server(|_, _| response("200 OK\r\netag: W/\"a\"\r\ncontent-length: 20", FILE)).await;
+    let (_directory, partial) = partial();
+    fetcher.range("f", 0..20, 20, &partial).await.unwrap();
+    assert_eq!(partial.etag(), None);
+}
+
+#[tokio::test]
 async fn a_body_without_end_is_cut_off() {
     let (fetcher, _) = server(|_, _| response("200 OK", &vec![0; 100_000])).await;
     assert!(matches!(fetcher.bytes("f", 1000).await, Err(FetchError::TooLong { limit: 1000, .. })));
