@@ -5,7 +5,7 @@
 //! | `current` | then |
 //! |---|---|
 //! | is still the base | nothing a person sees has changed: half-built trees are swept, and the next `update` or `install` goes on with what was asked for; what had been fetched is kept |
-//! | is the new generation | the switch was made: what comes after it is done again, and the journal ends |
+//! | is the new generation | the switch was made, after all of it had been looked through: what comes after it is done again, and the journal ends |
 
 use mirabelle_content::durable;
 use mirabelle_manifests::PackageName;
