@@ -3,7 +3,9 @@
 use std::fmt;
 
 use ed25519_dalek::VerifyingKey;
-use ed25519_dalek::pkcs8::{DecodePublicKey, EncodePublicKey};
+use pkcs8::der::pem::LineEnding;
+use pkcs8::{DecodePublicKey, EncodePublicKey};
+use rsa::traits::PublicKeyParts;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -35,96 +37,192 @@ impl fmt::Display for KeyId {
 
 /// A key that can verify.
 ///
-/// A key of a type or scheme this version does not know, or an Ed25519 key that is no point on the curve, is carried
+/// Equal are keys that verify the same signatures, however they are written: hex in another case, a PEM block with
+/// other line breaks. A key of a type or scheme this version does not know, or one that is malformed, is carried
 /// unchanged and verifies nothing: one newer key must not make a whole root unreadable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "KeyDocument", into = "KeyDocument")]
-pub enum PublicKey {
-    /// Ed25519 (RFC 8032).
-    Ed25519(VerifyingKey),
-    /// Something else, kept as it was written.
-    Unsupported(KeyDocument),
+pub struct PublicKey {
+    document: KeyDocument,
+    verifier: Verifier,
 }
 
-/// The JSON form of a key: `{"keytype", "scheme", "keyval": {"public"}}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verifier {
+    /// `ed25519` (RFC 8032).
+    Ed25519(VerifyingKey),
+    /// `ecdsa-sha2-nistp256` (FIPS 186-5), which many a smartcard has instead.
+    EcdsaP256(p256::ecdsa::VerifyingKey),
+    /// `rsassa-pss-sha256` (RFC 8017), which we meet in repositories made by others.
+    RsaPss(rsa::PublicKey),
+    Unsupported,
+}
+
+/// The JSON form of a key: `{"keytype", "scheme", "keyval": {"public"}}` (TUF 1.0.34, 4.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyDocument {
+struct KeyDocument {
     keytype: String,
     keyval: serde_json::Value,
     scheme: String,
 }
 
+/// RSA keys shorter than this verify nothing.
+const MIN_RSA_BITS: u32 = 2048;
+
 /// Why a text is not a public key.
 #[derive(Debug, thiserror::Error)]
-pub enum PublicKeyError {
-    /// Not a PEM `PUBLIC KEY` block holding an Ed25519 key.
-    #[error("not a PEM public key of type Ed25519")]
-    NotPem(#[source] ed25519_dalek::pkcs8::spki::Error),
-}
+#[error("not a PEM public key of type Ed25519 or ECDSA P-256")]
+pub struct PublicKeyError;
 
 impl PublicKey {
-    /// Reads a `PUBLIC KEY` PEM block (RFC 8410), as `openssl pkey -pubout` writes it.
+    /// An Ed25519 key from its 32 bytes; [`PublicKeyError`] for what is no point on the curve or one of small order.
+    pub fn from_ed25519(bytes: &[u8; 32]) -> Result<Self, PublicKeyError> {
+        let key = VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(PublicKeyError)?;
+        Ok(Self {
+            document: KeyDocument::new("ed25519", "ed25519", &hex::encode(bytes)),
+            verifier: Verifier::Ed25519(key),
+        })
+    }
+
+    /// A P-256 key from its point as SEC 1 writes it, compressed or not.
+    pub fn from_p256(point: &[u8]) -> Result<Self, PublicKeyError> {
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).map_err(|_| PublicKeyError)?;
+        let pem = key.to_public_key_pem(LineEnding::LF).map_err(|_| PublicKeyError)?;
+        Ok(Self {
+            document: KeyDocument::new("ecdsa", "ecdsa-sha2-nistp256", &pem),
+            verifier: Verifier::EcdsaP256(key),
+        })
+    }
+
+    /// Reads a `PUBLIC KEY` PEM block (RFC 8410, RFC 5480), as `openssl pkey -pubout` writes it.
     pub fn from_pem(pem: &str) -> Result<Self, PublicKeyError> {
-        VerifyingKey::from_public_key_pem(pem.trim()).map(Self::Ed25519).map_err(PublicKeyError::NotPem)
+        let pem = pem.trim();
+        if let Ok(key) = VerifyingKey::from_public_key_pem(pem) {
+            return Self::from_ed25519(key.as_bytes());
+        }
+        let key = p256::ecdsa::VerifyingKey::from_public_key_pem(pem).map_err(|_| PublicKeyError)?;
+        Self::from_p256(key.to_sec1_point(false).as_bytes())
     }
 
     /// Writes the key as a `PUBLIC KEY` PEM block; `None` for a key of an unsupported type.
     pub fn to_pem(&self) -> Option<String> {
-        match self {
-            Self::Ed25519(key) => {
-                key.to_public_key_pem(ed25519_dalek::pkcs8::spki::der::pem::LineEnding::LF).ok()
-            }
-            Self::Unsupported(_) => None,
+        match &self.verifier {
+            Verifier::Ed25519(key) => key.to_public_key_pem(LineEnding::LF).ok(),
+            Verifier::EcdsaP256(key) => key.to_public_key_pem(LineEnding::LF).ok(),
+            Verifier::RsaPss(key) => key.to_public_key_pem(LineEnding::LF).ok(),
+            Verifier::Unsupported => None,
+        }
+    }
+
+    /// What the key is, in the words of TUF's `scheme`.
+    pub fn scheme(&self) -> &str {
+        &self.document.scheme
+    }
+
+    /// True for a key that can verify nothing here, since its type is unknown or its value malformed.
+    pub fn is_unsupported(&self) -> bool {
+        self.verifier == Verifier::Unsupported
+    }
+
+    /// The key's 32 bytes, if it is Ed25519.
+    pub fn ed25519(&self) -> Option<&[u8; 32]> {
+        match &self.verifier {
+            Verifier::Ed25519(key) => Some(key.as_bytes()),
+            _ => None,
         }
     }
 
     /// The key's TUF id: SHA-256 over its canonical JSON.
     pub fn id(&self) -> KeyId {
-        let canonical = match self {
-            Self::Ed25519(key) => format!(
-                r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
-                hex::encode(key.as_bytes())
-            ),
-            // serde_json sorts object members, and such a document holds nothing that canonical JSON escapes otherwise.
-            Self::Unsupported(document) => serde_json::to_string(document).unwrap_or_default(),
+        let canonical = match self.ed25519() {
+            // Hex has two cases and the key has one id.
+            Some(bytes) => KeyDocument::new("ed25519", "ed25519", &hex::encode(bytes)).canonical(),
+            None => self.document.canonical(),
         };
         KeyId(hex::encode(Sha256::digest(canonical.as_bytes())))
     }
 
     /// True when `signature` is this key's over exactly `message`.
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
-        match self {
-            Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(&signature.bytes)
+        use p256::ecdsa::signature::Verifier as _;
+        let bytes = signature.bytes.as_slice();
+        match &self.verifier {
+            Verifier::Ed25519(key) => ed25519_dalek::Signature::from_slice(bytes)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-            Self::Unsupported(_) => false,
+            Verifier::EcdsaP256(key) => p256::ecdsa::Signature::from_der(bytes)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            // Whoever signed chose the length of the salt; it is no part of the key.
+            Verifier::RsaPss(key) => rsa::pss::Signature::try_from(bytes).is_ok_and(|signature| {
+                rsa::pss::VerifyingKey::<Sha256>::new_with_auto_salt_len(key.clone())
+                    .verify(message, &signature)
+                    .is_ok()
+            }),
+            Verifier::Unsupported => false,
+        }
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.verifier, &other.verifier) {
+            (Verifier::Unsupported, Verifier::Unsupported) => self.document == other.document,
+            (mine, theirs) => mine == theirs,
+        }
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl KeyDocument {
+    fn new(keytype: &str, scheme: &str, public: &str) -> Self {
+        Self {
+            keytype: keytype.to_owned(),
+            keyval: serde_json::json!({ "public": public }),
+            scheme: scheme.to_owned(),
+        }
+    }
+
+    /// OLPC canonical JSON, which escapes `"` and `\` alone: a PEM block keeps its line breaks.
+    fn canonical(&self) -> String {
+        let text = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let keyval = match self.keyval.get("public").and_then(serde_json::Value::as_str) {
+            Some(public) => format!(r#"{{"public":{}}}"#, text(public)),
+            // Of an unknown type; nobody but us reckons with the id.
+            None => self.keyval.to_string(),
+        };
+        format!(r#"{{"keytype":{},"keyval":{keyval},"scheme":{}}}"#, text(&self.keytype), text(&self.scheme))
+    }
+
+    fn verifier(&self) -> Option<Verifier> {
+        let public = self.keyval.get("public")?.as_str()?;
+        match (self.keytype.as_str(), self.scheme.as_str()) {
+            ("ed25519", "ed25519") => {
+                let bytes: [u8; 32] = hex::decode(public).ok()?.try_into().ok()?;
+                Some(PublicKey::from_ed25519(&bytes).ok()?.verifier)
+            }
+            // The second key type is how python-securesystemslib wrote it before 1.0.
+            ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => {
+                p256::ecdsa::VerifyingKey::from_public_key_pem(public.trim()).ok().map(Verifier::EcdsaP256)
+            }
+            ("rsa", "rsassa-pss-sha256") => rsa::PublicKey::from_public_key_pem(public.trim())
+                .ok()
+                .filter(|key| key.n().bit_width() >= MIN_RSA_BITS)
+                .map(Verifier::RsaPss),
+            _ => None,
         }
     }
 }
 
 impl From<KeyDocument> for PublicKey {
     fn from(document: KeyDocument) -> Self {
-        let ed25519 = || {
-            if document.keytype != "ed25519" || document.scheme != "ed25519" {
-                return None;
-            }
-            let public = document.keyval.get("public")?.as_str()?;
-            let bytes: [u8; 32] = hex::decode(public).ok()?.try_into().ok()?;
-            VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak())
-        };
-        ed25519().map_or_else(|| Self::Unsupported(document.clone()), Self::Ed25519)
+        let verifier = document.verifier().unwrap_or(Verifier::Unsupported);
+        Self { document, verifier }
     }
 }
 
 impl From<PublicKey> for KeyDocument {
     fn from(key: PublicKey) -> Self {
-        match key {
-            PublicKey::Ed25519(key) => Self {
-                keytype: "ed25519".into(),
-                keyval: serde_json::json!({ "public": hex::encode(key.as_bytes()) }),
-                scheme: "ed25519".into(),
-            },
-            PublicKey::Unsupported(document) => document,
-        }
+        key.document
     }
 }
 
@@ -167,10 +265,7 @@ mod tests {
 
     #[test]
     fn upper_and_lower_case_hex_are_one_key() {
-        let hex = hex::encode(match SigningKey::generate().public() {
-            PublicKey::Ed25519(key) => key.to_bytes(),
-            PublicKey::Unsupported(_) => unreachable!("generated keys are Ed25519"),
-        });
+        let hex = hex::encode(SigningKey::generate().public().ed25519().unwrap());
         let read = |public: &str| -> PublicKey {
             serde_json::from_value(
                 serde_json::json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}}),
@@ -196,7 +291,7 @@ mod tests {
             serde_json::json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": identity}}),
         )
         .unwrap();
-        assert!(matches!(key, PublicKey::Unsupported(_)));
+        assert!(key.is_unsupported());
     }
 
     #[test]
@@ -204,5 +299,60 @@ mod tests {
         let key = SigningKey::generate().public();
         assert_eq!(PublicKey::from_pem(&key.to_pem().unwrap()).unwrap(), key);
         assert!(PublicKey::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").is_err());
+    }
+
+    /// Runs openssl in `directory`: the other maker of such keys and signatures.
+    fn openssl(directory: &std::path::Path, arguments: &str) {
+        let done = std::process::Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(directory)
+            .output()
+            .expect("openssl is installed (./test installs it)");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    #[test]
+    fn verifies_what_openssl_signed_with_p256_and_rsa() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = |name: &str| fs_err::read(directory.path().join(name)).unwrap();
+        fs_err::write(directory.path().join("m"), "message").unwrap();
+        let pss = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
+        let cases = [
+            ("EC -pkeyopt ec_paramgen_curve:P-256", "", "ecdsa", "ecdsa-sha2-nistp256", false),
+            ("EC -pkeyopt ec_paramgen_curve:P-256", "", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", false),
+            ("RSA -pkeyopt rsa_keygen_bits:2048", pss, "rsa", "rsassa-pss-sha256", false),
+            ("RSA -pkeyopt rsa_keygen_bits:1024", pss, "rsa", "rsassa-pss-sha256", true),
+            ("EC -pkeyopt ec_paramgen_curve:P-384", "", "ecdsa", "ecdsa-sha2-nistp256", true),
+        ];
+        for (algorithm, options, keytype, scheme, unsupported) in cases {
+            openssl(directory.path(), &format!("genpkey -algorithm {algorithm} -out k"));
+            openssl(directory.path(), "pkey -in k -pubout -out p");
+            openssl(
+                directory.path(),
+                format!("dgst -sha256 -sign k {options} -out s m").replace("  ", " ").as_str(),
+            );
+            let public = String::from_utf8(read("p")).unwrap();
+            let json =
+                serde_json::json!({"keytype": keytype, "scheme": scheme, "keyval": {"public": public}});
+            let key: PublicKey = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&key).unwrap(), json);
+            assert_eq!(key.is_unsupported(), unsupported, "{algorithm}");
+            let signature = Signature { keyid: key.id(), bytes: read("s") };
+            assert_eq!(key.verifies(b"message", &signature), !unsupported, "{algorithm}");
+            assert!(!key.verifies(b"another", &signature));
+            let mut bent = signature.clone();
+            bent.bytes[20] ^= 1;
+            assert!(!key.verifies(b"message", &bent));
+            // Other line breaks, one key (GHSA-3633-5h82-39pq for PEM).
+            if !unsupported {
+                let spaced = format!("\n{}\n\n", public.trim());
+                let json =
+                    serde_json::json!({"keytype": keytype, "scheme": scheme, "keyval": {"public": spaced}});
+                assert_eq!(serde_json::from_value::<PublicKey>(json).unwrap(), key);
+            }
+            if scheme.starts_with("ecdsa") && !unsupported {
+                assert_eq!(PublicKey::from_pem(&public).unwrap(), key);
+            }
+        }
     }
 }

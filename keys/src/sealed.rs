@@ -111,21 +111,15 @@ impl SealedKey {
         let public = header
             .lines()
             .find_map(|line| line.strip_prefix(PUBLIC_FIELD))
-            .map(|hex| {
-                serde_json::json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex.trim()}})
-            })
-            .and_then(|json| serde_json::from_value::<PublicKey>(json).ok())
-            .filter(|key| matches!(key, PublicKey::Ed25519(_)))
+            .and_then(|hex| hex::decode(hex.trim()).ok()?.try_into().ok())
+            .and_then(|bytes| PublicKey::from_ed25519(&bytes).ok())
             .ok_or(SealError::NoPublicKey)?;
         Ok(Self { public, pem: pem.to_owned() })
     }
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let hex = match &self.public {
-            PublicKey::Ed25519(key) => hex::encode(key.as_bytes()),
-            PublicKey::Unsupported(_) => String::new(),
-        };
+        let hex = self.public.ed25519().map(hex::encode).unwrap_or_default();
         format!("Mirabelle signing key\nKey-Id: {}\n{PUBLIC_FIELD}{hex}\n\n{}", self.public.id(), self.pem)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::{PublicKey, Signature};
+use crate::{KeyId, PublicKey, Signature};
 
 /// An Ed25519 signing key. Its memory is wiped when it is dropped, and it never prints itself.
 pub struct SigningKey(ed25519_dalek::SigningKey);
@@ -30,14 +30,47 @@ impl SigningKey {
     }
 
     /// The public half.
+    ///
+    /// # Panics
+    /// Never: a clamped scalar times the base point is a point of full order.
     pub fn public(&self) -> PublicKey {
-        PublicKey::Ed25519(self.0.verifying_key())
+        PublicKey::from_ed25519(self.0.verifying_key().as_bytes())
+            .expect("a secret scalar gives a key of full order")
     }
 
     /// Signs exactly `message`.
     pub fn sign(&self, message: &[u8]) -> Signature {
         use ed25519_dalek::Signer;
         Signature { keyid: self.public().id(), bytes: self.0.sign(message).to_bytes().to_vec() }
+    }
+}
+
+/// Whoever can sign: a key in memory, or a token that never lets go of its key.
+pub trait Signer {
+    /// The public half.
+    fn public(&self) -> PublicKey;
+    /// Signs exactly `message`.
+    fn sign(&self, message: &[u8]) -> Result<Signature, SigningError>;
+}
+
+/// A key that exists did not sign: the token was taken out, or refused.
+#[derive(Debug, thiserror::Error)]
+#[error("key {keyid} did not sign")]
+pub struct SigningError {
+    /// The key.
+    pub keyid: KeyId,
+    /// Why not.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Signer for SigningKey {
+    fn public(&self) -> PublicKey {
+        self.public()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, SigningError> {
+        Ok(self.sign(message))
     }
 }
 

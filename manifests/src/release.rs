@@ -12,11 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp as Instant;
-use mirabelle_keys::{Signature, SigningKey};
+use mirabelle_keys::{Signature, Signer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::names::{PackageName, Platform, Text, Version};
+use crate::tuf::SignError;
 use crate::{Digest, EntryPath, Json, TargetPath};
 
 /// The largest `release.json` that is read: a release of 300,000 files.
@@ -302,12 +303,9 @@ impl Release {
     }
 
     /// The release as its packager signs it: the bytes of `release.json`.
-    ///
-    /// # Errors
-    /// When it cannot be written as JSON.
-    pub fn sign(&self, packager: &SigningKey) -> Result<Vec<u8>, serde_json::Error> {
+    pub fn sign<S: Signer + ?Sized>(&self, packager: &S) -> Result<Vec<u8>, SignError> {
         let signed = Json::of(self)?.to_file();
-        let signatures = serde_json::to_string(&[packager.sign(&signed)])?;
+        let signatures = serde_json::to_string(&[packager.sign(&signed)?])?;
         let mut file = format!(r#"{{"signatures":{signatures},"signed":"#).into_bytes();
         file.extend_from_slice(&signed);
         file.push(b'}');

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_keys::{PublicKey, SealedKey, SealingCost, SigningKey};
+use mirabelle_keys::{PublicKey, SealedKey, SealingCost, Signer, SigningKey};
 use mirabelle_terminal::{Failure, OrFail};
 use zeroize::Zeroizing;
 
@@ -65,7 +65,7 @@ fn ask(prompt: &str, confirm: bool) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Makes a key at `path`, and its public half beside it.
-pub(crate) fn create(path: &Path, passphrase: &mut Passphrase) -> Result<SigningKey, Failure> {
+pub(crate) fn create(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
     let what = || format!("cannot make the key `{}`", path.display());
     if fs::exists(path).or_fail(what)? {
         return Err(Failure::no(format!("`{}` exists already", path.display())));
@@ -77,7 +77,7 @@ pub(crate) fn create(path: &Path, passphrase: &mut Passphrase) -> Result<Signing
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).or_fail(what)?;
     let public = key.public().to_pem().unwrap_or_default();
     durable::write_atomically(&path.with_extension("pub"), public.as_bytes()).or_fail(what)?;
-    Ok(key)
+    Ok(Box::new(key))
 }
 
 /// Reads a sealed key without opening it.
@@ -85,8 +85,11 @@ pub(crate) fn sealed(path: &Path) -> Result<SealedKey, Failure> {
     SealedKey::from_text(&read(path)?).or_fail(|| format!("cannot use the key `{}`", path.display()))
 }
 
+/// A key that was opened.
+pub(crate) type Key = Box<dyn Signer>;
+
 /// Opens the key at `path`.
-pub(crate) fn open(path: &Path, passphrase: &mut Passphrase) -> Result<SigningKey, Failure> {
+pub(crate) fn open(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
     let sealed = sealed(path)?;
     let metadata = fs::metadata(path).or_fail(|| format!("cannot use the key `{}`", path.display()))?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
@@ -99,11 +102,12 @@ pub(crate) fn open(path: &Path, passphrase: &mut Passphrase) -> Result<SigningKe
         .hint(format!("chmod 600 {}", path.display())));
     }
     let passphrase = passphrase.get(&format!("Passphrase for `{}`", path.display()), false)?;
-    sealed.open(passphrase.as_bytes()).or_fail(|| format!("cannot open the key `{}`", path.display()))
+    let what = || format!("cannot open the key `{}`", path.display());
+    Ok(Box::new(sealed.open(passphrase.as_bytes()).or_fail(what)?))
 }
 
 /// Opens several keys.
-pub(crate) fn open_all(paths: &[PathBuf], passphrase: &mut Passphrase) -> Result<Vec<SigningKey>, Failure> {
+pub(crate) fn open_all(paths: &[PathBuf], passphrase: &mut Passphrase) -> Result<Vec<Key>, Failure> {
     paths.iter().map(|path| open(path, passphrase)).collect()
 }
 

@@ -21,12 +21,14 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use jiff::SignedDuration;
 use mirabelle_content::durable;
-use mirabelle_keys::{Keyring, SigningKey};
+use mirabelle_keys::{Keyring, Signer};
 use mirabelle_manifests::network::{catalogue_role, metadata_path, target_path};
 use mirabelle_manifests::tuf::{self, Document, RoleDocument, RoleKeys, RoleName, Root, Targets};
 use mirabelle_manifests::{Digest, Instant, TargetPath};
 use mirabelle_terminal::{Failure, OrFail, read_config};
 use serde::{Deserialize, Serialize};
+
+use crate::keyfile::Key;
 
 /// The most of a metadata file, as readers see it too.
 const MAX_METADATA_BYTES: u64 = 64 << 20;
@@ -224,7 +226,7 @@ impl Repository {
         &self,
         role: &RoleName,
         mut new: Targets,
-        keys: &[SigningKey],
+        keys: &[Key],
         now: Instant,
     ) -> Result<Signed, Failure> {
         let keyrings = self.keyrings(role)?;
@@ -248,7 +250,8 @@ impl Repository {
             signatures = draft.signatures;
         }
         let what = || format!("cannot sign `{role}`");
-        let fresh = tuf::sign(&new, &keys.iter().collect::<Vec<_>>()).or_fail(what)?;
+        let fresh =
+            tuf::sign(&new, &keys.iter().map(AsRef::as_ref).collect::<Vec<&dyn Signer>>()).or_fail(what)?;
         let fresh = Document::<Targets>::parse(&fresh).or_fail(what)?;
         for signature in &fresh.signatures {
             signatures.retain(|other: &mirabelle_keys::Signature| other.keyid != signature.keyid);

@@ -24,7 +24,8 @@ use std::io;
 use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
 use mirabelle_content::{ObjectError, StagingError, TreeError};
-use mirabelle_keys::{KeyringError, SealError};
+use mirabelle_keys::{KeyringError, SealError, SigningError};
+use mirabelle_manifests::tuf::SignError;
 use mirabelle_manifests::{CatalogueError, DeploymentError, PackagerRefusal, Refusal, ReleaseError};
 use mirabelle_transfer::{FetchError, ObtainError, RefreshError, StoreError};
 
@@ -326,6 +327,15 @@ impl Sounds for TreeError {
     }
 }
 
+impl Sounds for SignError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotJson(_) => Kind::Machine,
+            Self::Key(error) => error.kind(),
+        }
+    }
+}
+
 impl Sounds for SealError {
     fn kind(&self) -> Kind {
         match self {
@@ -358,6 +368,7 @@ always! {
     mirabelle_manifests::tuf::DocumentError => Trust,
     mirabelle_manifests::tuf::MetadataError => Trust,
     mirabelle_keys::PublicKeyError => Usage,
+    SigningError => Usage,
     serde_json::Error => Machine,
     tokio::task::JoinError => Machine,
     toml::de::Error => Usage,

@@ -14,5 +14,5 @@ pub use metadata::{
     Snapshot, TargetFile, Targets, Timestamp,
 };
 pub use search::{MAX_VISITED_ROLES, Search, Step};
-pub use signed::{Document, DocumentError, attach, sign};
+pub use signed::{Document, DocumentError, SignError, attach, sign};
 pub use trusted::{MetadataError, TimestampOutcome, TrustedMetadata};

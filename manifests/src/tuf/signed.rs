@@ -3,7 +3,7 @@
 //! Signatures cover the canonical form of `signed` as parsed, so a document may be laid out in any way; what
 //! parsers disagree about was refused before ([`Json`]).
 
-use mirabelle_keys::{Signature, SigningKey};
+use mirabelle_keys::{Signature, Signer, SigningError};
 use serde::{Deserialize, Serialize};
 
 use super::RoleDocument;
@@ -75,20 +75,28 @@ impl<T: RoleDocument> Document<T> {
     }
 }
 
+/// Why a document could not be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// It cannot be written as JSON: it holds a number with a fraction.
+    #[error("the document cannot be written as JSON")]
+    NotJson(#[from] serde_json::Error),
+    /// A key that is there did not sign.
+    #[error(transparent)]
+    Key(#[from] SigningError),
+}
+
 /// A document signed with `keys`, as its file holds it.
-///
-/// # Errors
-/// When the document cannot be written as JSON: it holds a number with a fraction.
-pub fn sign<T: Serialize>(document: &T, keys: &[&SigningKey]) -> Result<Vec<u8>, serde_json::Error> {
+pub fn sign<T: Serialize, S: Signer + ?Sized>(document: &T, keys: &[&S]) -> Result<Vec<u8>, SignError> {
     let canonical = Json::of(document)?.canonical();
-    let signatures: Vec<Signature> = keys.iter().map(|key| key.sign(&canonical)).collect();
-    attach(document, &signatures)
+    let signatures = keys.iter().map(|key| key.sign(&canonical)).collect::<Result<Vec<Signature>, _>>()?;
+    Ok(attach(document, &signatures)?)
 }
 
 /// A document with signatures that were gathered before, as its file holds it.
 ///
 /// # Errors
-/// As for [`sign`].
+/// When the document cannot be written as JSON: it holds a number with a fraction.
 pub fn attach<T: Serialize>(document: &T, signatures: &[Signature]) -> Result<Vec<u8>, serde_json::Error> {
     let signed = Json::of(document)?;
     let file = std::collections::BTreeMap::from([
@@ -100,6 +108,8 @@ pub fn attach<T: Serialize>(document: &T, signatures: &[Signature]) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use mirabelle_keys::SigningKey;
+
     use super::*;
     use crate::tuf::{Root, Timestamp};
 
@@ -114,7 +124,7 @@ mod tests {
 
     #[test]
     fn refuses_another_role_and_other_specifications() {
-        let bytes = sign(&Timestamp::new(1, "2030-01-01T00:00:00Z".parse().unwrap()), &[]).unwrap();
+        let bytes = attach(&Timestamp::new(1, "2030-01-01T00:00:00Z".parse().unwrap()), &[]).unwrap();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(matches!(Document::<Root>::parse(&bytes), Err(DocumentError::WrongShape(_))));
         let cases = [

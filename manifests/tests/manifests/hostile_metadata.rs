@@ -43,7 +43,7 @@ fn a_fresh_client_refuses_each_lie() {
             |_| {},
             |r, p| p.timestamp = sign(&r.timestamp, &[r.key("targets")]).unwrap(),
         ),
-        ("timestamp signatures", |_| {}, |r, p| p.timestamp = sign(&r.timestamp, &[]).unwrap()),
+        ("timestamp signatures", |_| {}, |r, p| p.timestamp = attach(&r.timestamp, &[]).unwrap()),
         ("snapshot mismatch", |_| {}, |r, p| p.snapshot = sign(&r.snapshot, &[]).unwrap()),
         ("targets mismatch", |_| {}, |r, p| p.targets = sign(&r.targets, &[r.key("root")]).unwrap()),
         ("timestamp unnamed", |r| drop(r.root.roles.remove(&RoleName::timestamp())), |_, _| {}),

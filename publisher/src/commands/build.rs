@@ -56,7 +56,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     verify_bundle(written, &release, &mut |bytes| bar.advance(bytes)).or_fail(what)?;
     bar.finish();
 
-    let manifest = release.sign(&key).or_fail(what)?;
+    let manifest = release.sign(key.as_ref()).or_fail(what)?;
     durable::write_atomically(&result.join("release.json"), &manifest).or_fail(what)?;
     let destination = arguments.out.join(recipe.label());
     durable::remove_tree(&destination).or_fail(what)?;

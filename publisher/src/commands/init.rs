@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use jiff::SignedDuration;
-use mirabelle_keys::{PublicKey, SigningKey};
+use mirabelle_keys::{PublicKey, Signer};
 use mirabelle_manifests::network::{
     BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, delegated_roles,
     deployment_role,
@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::Init;
-use crate::keyfile::{self, Passphrase};
+use crate::keyfile::{self, Key, Passphrase};
 use crate::repository::{Config, Repository};
 
 /// How many keys each role has, and how many must sign.
@@ -38,13 +38,13 @@ struct Plan {
 
 /// The keys, opened.
 struct Keys {
-    root: Vec<SigningKey>,
-    targets: SigningKey,
-    approvers: Vec<SigningKey>,
-    operators: Vec<SigningKey>,
-    brake: SigningKey,
-    online: SigningKey,
-    packager: SigningKey,
+    root: Vec<Key>,
+    targets: Key,
+    approvers: Vec<Key>,
+    operators: Vec<Key>,
+    brake: Key,
+    online: Key,
+    packager: Key,
 }
 
 #[derive(Serialize)]
@@ -76,23 +76,22 @@ pub(super) fn run(context: &mut Context, arguments: &Init) -> Result<(), Failure
         .or_fail(|| "cannot write the deployment".to_owned())?;
     let brake = Brake::default().to_bytes().or_fail(|| "cannot write the brake".to_owned())?;
 
-    let approvers: Vec<&SigningKey> = keys.approvers.iter().collect();
-    let operators: Vec<&SigningKey> = keys.operators.iter().collect();
+    let (approvers, operators) = (signers(&keys.approvers), signers(&keys.operators));
     let mut targets = empty(&repository, &RoleName::targets(), context);
     targets.delegations = Some(keys.delegations(&plan));
     list(&repository, &mut targets, PACKAGERS_TARGET, &packagers)?;
-    write(&repository, &RoleName::targets(), &targets, &[&keys.targets])?;
+    write(&repository, &RoleName::targets(), &targets, &[keys.targets.as_ref()])?;
     write(&repository, &catalogue_role(), &empty(&repository, &catalogue_role(), context), &approvers)?;
     let mut role = empty(&repository, &deployment_role(), context);
     list(&repository, &mut role, DEPLOYMENT_TARGET, &deployment)?;
     write(&repository, &deployment_role(), &role, &operators)?;
     let mut role = empty(&repository, &brake_role(), context);
     list(&repository, &mut role, BRAKE_TARGET, &brake)?;
-    write(&repository, &brake_role(), &role, &[&keys.brake])?;
+    write(&repository, &brake_role(), &role, &[keys.brake.as_ref()])?;
 
     // The root comes last: a repository without one is none, and `init` can be run again.
     let root = keys.root_document(&plan, &repository, context);
-    write(&repository, &RoleName::root(), &root, &keys.root.iter().collect::<Vec<_>>())?;
+    write(&repository, &RoleName::root(), &root, &signers(&keys.root))?;
 
     let summary = summary(&root, &targets);
     context.output.print(&summary, |summary| {
@@ -226,8 +225,12 @@ impl Keys {
     }
 }
 
-fn publics(keys: &[SigningKey]) -> Vec<PublicKey> {
-    keys.iter().map(SigningKey::public).collect()
+fn publics(keys: &[Key]) -> Vec<PublicKey> {
+    keys.iter().map(|key| key.public()).collect()
+}
+
+fn signers(keys: &[Key]) -> Vec<&dyn Signer> {
+    keys.iter().map(AsRef::as_ref).collect()
 }
 
 fn role_keys(keys: &[PublicKey], threshold: u32) -> RoleKeys {
@@ -249,7 +252,7 @@ fn write<T: Serialize>(
     repository: &Repository,
     role: &RoleName,
     document: &T,
-    keys: &[&SigningKey],
+    keys: &[&dyn Signer],
 ) -> Result<(), Failure> {
     let bytes = tuf::sign(document, keys).or_fail(|| format!("cannot sign `{role}`"))?;
     repository.write(&format!("roles/{}.json", role.file_stem()), &bytes)

@@ -29,7 +29,8 @@ pub(super) fn run(context: &mut Context, command: KeyCommand) -> Result<(), Fail
         KeyCommand::Show { file } => show(context, &keyfile::public(&file)?),
         KeyCommand::Sign { file, key } => {
             let message = read(&file)?;
-            let signature = keyfile::open(&key, &mut context.passphrase)?.sign(&message);
+            let key = keyfile::open(&key, &mut context.passphrase)?;
+            let signature = key.sign(&message).or_fail(|| format!("cannot sign `{}`", file.display()))?;
             context
                 .output
                 .print(&signature, |signature| serde_json::to_string(signature).unwrap_or_default());

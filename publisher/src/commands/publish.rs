@@ -75,12 +75,12 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     }
     let mut snapshot = Snapshot::new(version, repository.expiry(&RoleName::snapshot(), context.now));
     snapshot.meta = meta;
-    let bytes = tuf::sign(&snapshot, &[&key]).or_fail(what)?;
+    let bytes = tuf::sign(&snapshot, &[key.as_ref()]).or_fail(what)?;
     repository.publish_role(&RoleName::snapshot(), version, &bytes)?;
     let mut timestamp =
         Timestamp::new(last_timestamp + 1, repository.expiry(&RoleName::timestamp(), context.now));
     timestamp.meta.insert(RoleName::snapshot().meta_name(), FileMeta::of(version, &bytes));
-    let bytes = tuf::sign(&timestamp, &[&key]).or_fail(what)?;
+    let bytes = tuf::sign(&timestamp, &[key.as_ref()]).or_fail(what)?;
     durable::sync_file_system(&repository.public()).or_fail(|| "cannot publish".to_owned())?;
     repository.write(&format!("public/{}", metadata_path(&RoleName::timestamp(), None)), &bytes)?;
 
