@@ -9,6 +9,7 @@
     reason = "a bench stops when it cannot measure, and prints three digits"
 )]
 
+mod metadata;
 mod pipeline;
 
 use clap::{Parser, Subcommand};
@@ -22,12 +23,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Bytes of a refresh in large catalogues, beside plain, gzip and zstd; the cost of verifying.
+    Metadata(metadata::Arguments),
     /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
     Pipeline(pipeline::Arguments),
 }
 
 fn main() {
     match Cli::parse().bench {
+        Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
     }
 }

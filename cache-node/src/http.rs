@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use mirabelle_manifests::Digest;
-use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_file};
+use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_document, serve_file};
 
 use crate::index::leave_doubt;
 use crate::site::Site;
@@ -41,7 +41,7 @@ pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<B
         Some(("metadata" | "targets" | "routes", _)) => {
             let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");
             let naming = if mutable { Naming::Mutable } else { Naming::Immutable };
-            serve_file(method, headers, &site.served().path(path.as_str()), naming).await
+            serve_document(method, headers, &site.served().path(""), &path, naming).await
         }
         _ => not_here(),
     }

@@ -9,7 +9,7 @@
 //! Each delegation is terminating and covers its paths alone, so no role can speak for another.
 
 use crate::Digest;
-use crate::tuf::RoleName;
+use crate::tuf::{RoleName, metadata_name};
 use crate::{PathPattern, TargetPath};
 
 /// The target that authorises packagers; of the top-level targets role.
@@ -43,12 +43,9 @@ pub fn delegated_roles() -> [(RoleName, PathPattern); 3] {
     ]
 }
 
-/// `metadata/<version>.<role>.json`; the timestamp has no version (TUF 1.0.34, 6.2).
+/// `metadata/<version>.<role>.json`
 pub fn metadata_path(role: &RoleName, version: Option<u64>) -> String {
-    match version {
-        Some(version) => format!("metadata/{version}.{}.json", role.file_stem()),
-        None => format!("metadata/{}.json", role.file_stem()),
-    }
+    format!("metadata/{}", metadata_name(role, version))
 }
 
 /// `targets/<dir>/<digest>.<name>`

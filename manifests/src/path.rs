@@ -159,6 +159,12 @@ impl TargetPath {
         })
     }
 
+    /// The path itself: where a repository without consistent snapshots keeps the target. Refuses as `hashed` does.
+    pub fn plain(&self) -> Result<String, PathError> {
+        check_relative(&self.0)?;
+        Ok(self.0.clone())
+    }
+
     /// The digest that `path_hash_prefixes` are compared with (TUF 1.0.34, 4.5).
     pub fn path_hash(&self) -> Digest {
         Digest::of(self.0.as_bytes())

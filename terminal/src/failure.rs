@@ -25,9 +25,9 @@ use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
 use mirabelle_content::{ObjectError, StagingError, TreeError};
 use mirabelle_keys::{KeyringError, SealError, SigningError};
-use mirabelle_manifests::tuf::SignError;
+use mirabelle_manifests::tuf::{MetadataError, SignError};
 use mirabelle_manifests::{CatalogueError, DeploymentError, PackagerRefusal, Refusal, ReleaseError};
-use mirabelle_transfer::{FetchError, ObtainError, RefreshError, StoreError};
+use mirabelle_transfer::{FetchError, ObtainError, RefreshError, StoreError, TufError};
 
 /// What sort of failure, and so the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,7 @@ impl Sounds for FetchError {
             | Self::Status { .. }
             | Self::Unreachable { .. }
             | Self::TooShort { .. }
+            | Self::Undecodable { .. }
             | Self::NoRanges { .. } => Kind::Network,
             Self::TooLong { .. } => Kind::Trust,
             Self::Client(_) => Kind::Machine,
@@ -220,6 +221,22 @@ impl Sounds for StoreError {
 impl Sounds for RefreshError {
     fn kind(&self) -> Kind {
         match self {
+            Self::Tuf(error) => error.kind(),
+            _ => Kind::Trust,
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Tuf(error) => error.advice(),
+            _ => Some("nothing was changed; what was verified before stays in use".to_owned()),
+        }
+    }
+}
+
+impl Sounds for TufError {
+    fn kind(&self) -> Kind {
+        match self {
             Self::Fetch(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Incomplete { .. } => Kind::No,
@@ -232,6 +249,10 @@ impl Sounds for RefreshError {
             Self::Fetch(error) => error.advice(),
             Self::Store(error) => error.advice(),
             Self::Incomplete { .. } => Some("refresh again".to_owned()),
+            // A machine whose clock runs ahead sees everything expired; saying so saves a search.
+            Self::Metadata { source: MetadataError::Expired { now, .. }, .. } => Some(format!(
+                "nothing was changed; is it {now:.0} indeed? If this machine's clock is wrong, set it"
+            )),
             _ => Some("nothing was changed; what was verified before stays in use".to_owned()),
         }
     }

@@ -6,6 +6,7 @@
 //!   forbid large files on slow links.
 //! - *A server that answers a range with something else*: `Content-Range` must begin where we asked; `If-Range` makes a
 //!   changed file begin again rather than be glued to the old one's start.
+//! - *An encoding that hides more than it may hold*: decoding stops at the same number of bytes (`encoding.rs`).
 //! - *A redirect to elsewhere*: not followed; a repository's files are where its base address says.
 
 use std::io;
@@ -16,9 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
+use crate::encoding::{self, Encoding};
 use crate::partial::{Partial, Writer};
 use crate::retry::RetryPolicy;
 
@@ -55,6 +57,11 @@ impl std::fmt::Display for Upstream {
 }
 
 impl Upstream {
+    /// The part of the server below a directory, which ends in a slash.
+    fn below(&self, directory: &str) -> Self {
+        Self(self.0.join(directory).unwrap_or_else(|_| self.0.clone()))
+    }
+
     /// The address of a file. Percent signs stay as they are: role names come encoded already.
     fn url(&self, path: &str) -> Result<reqwest::Url, FetchError> {
         use std::fmt::Write;
@@ -123,6 +130,15 @@ pub enum FetchError {
         /// How many were allowed.
         limit: u64,
     },
+    /// What the server said is encoded cannot be decoded, and it does not send it plain either.
+    #[error("{url} is not encoded as the server says")]
+    Undecodable {
+        /// What was asked for.
+        url: String,
+        /// What is wrong.
+        #[source]
+        source: io::Error,
+    },
     /// The server ended a file early, time after time.
     #[error("{url} ended after {got} of {expected} bytes")]
     TooShort {
@@ -154,6 +170,11 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// True when somebody sent more than was signed for.
+    pub fn is_tampering(&self) -> bool {
+        matches!(self, Self::TooLong { .. })
+    }
+
     /// True when asking another server, or the same one later, may help.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -161,6 +182,7 @@ impl FetchError {
             Self::Status { status, .. } => is_retryable_status(*status),
             Self::NotFound { .. }
             | Self::TooLong { .. }
+            | Self::Undecodable { .. }
             | Self::NoRanges { .. }
             | Self::Client(_)
             | Self::NotAPath { .. }
@@ -209,6 +231,11 @@ impl Fetcher {
         Ok(Self { client, upstream, retry, meter: Arc::default() })
     }
 
+    /// Asks below a directory of the same server, which ends in a slash; with the same connections and meter.
+    pub(crate) fn below(&self, directory: &str) -> Self {
+        Self { upstream: self.upstream.below(directory), ..self.clone() }
+    }
+
     /// The server that is asked.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
@@ -222,17 +249,64 @@ impl Fetcher {
     /// Fetches a small file whole into memory: at most `limit` bytes.
     pub async fn bytes(&self, path: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
         let url = self.upstream.url(path)?;
+        self.whole(&url, limit, &[]).await.map(|(bytes, _)| bytes)
+    }
+
+    /// As [`Fetcher::bytes`], in the fewest bytes on the wire that the server offers: as a difference from what is
+    /// `held`, compressed, or plain. The limit is that of the plain bytes.
+    pub(crate) async fn document(
+        &self,
+        path: &str,
+        limit: u64,
+        held: Option<&[u8]>,
+    ) -> Result<Vec<u8>, FetchError> {
+        let url = self.upstream.url(path)?;
+        let dictionary = held.map(encoding::available_dictionary);
+        let accepted = if held.is_some() { "dcz, zstd" } else { "zstd" };
+        let mut headers = vec![(ACCEPT_ENCODING.as_str(), accepted)];
+        headers.extend(dictionary.as_deref().map(|field| ("available-dictionary", field)));
+        let (body, encoding) = self.whole(&url, limit, &headers).await?;
+        let Some(encoding) = encoding else { return Ok(body) };
+        match encoding::decode(encoding, &body, held, limit) {
+            Ok(plain) if plain.len() as u64 > limit => Err(FetchError::TooLong { url: url.to_string(), limit }),
+            Ok(plain) => Ok(plain),
+            Err(source) => {
+                tracing::warn!(%url, %source, "an encoded file could not be decoded, and is asked for plain");
+                match self.whole(&url, limit, &[]).await? {
+                    (plain, None) => Ok(plain),
+                    (_, Some(_)) => Err(FetchError::Undecodable { url: url.to_string(), source }),
+                }
+            }
+        }
+    }
+
+    async fn whole(
+        &self,
+        url: &reqwest::Url,
+        limit: u64,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Vec<u8>, Option<Encoding>), FetchError> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            match self.try_bytes(&url, limit).await {
-                Ok(bytes) => return Ok(bytes),
+            match self.try_whole(url, limit, headers).await {
+                Ok(whole) => return Ok(whole),
                 Err(attempt) => attempts.failed(attempt, false).await?,
             }
         }
     }
 
-    async fn try_bytes(&self, url: &reqwest::Url, limit: u64) -> Result<Vec<u8>, Attempt> {
-        let response = self.send(url, None).await?;
+    async fn try_whole(
+        &self,
+        url: &reqwest::Url,
+        limit: u64,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Vec<u8>, Option<Encoding>), Attempt> {
+        let request = headers.iter().fold(self.client.get(url.clone()), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let response = self.answer(url, request).await?;
+        let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+        let encoding = encoding.and_then(Encoding::from_token);
         let stated = response.content_length();
         let mut stream = response.bytes_stream();
         let mut bytes: Vec<u8> = Vec::new();
@@ -248,7 +322,7 @@ impl Fetcher {
                 let error = FetchError::TooShort { url: url.to_string(), expected, got: bytes.len() as u64 };
                 Err(Attempt::Failed { error, retry_after: None })
             }
-            _ => Ok(bytes),
+            _ => Ok((bytes, encoding)),
         }
     }
 
@@ -356,6 +430,10 @@ impl Fetcher {
                 request = request.header(IF_RANGE, etag);
             }
         }
+        self.answer(url, request).await
+    }
+
+    async fn answer(&self, url: &reqwest::Url, request: reqwest::RequestBuilder) -> Result<Response, Attempt> {
         let response = request.send().await.map_err(|source| self.broken(url, source))?;
         let status = response.status();
         match status {

@@ -15,6 +15,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Digest, TargetPath};
@@ -40,6 +41,12 @@ pub enum StoreError {
     /// The file system.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Keeps other writers out of a store until it is dropped.
+#[derive(Debug)]
+pub(crate) struct StoreLock {
+    _file: fs::File,
 }
 
 impl MetadataStore {
@@ -101,17 +108,40 @@ impl MetadataStore {
         durable::write_atomically(&self.path(role), bytes)
     }
 
-    pub(crate) fn write_target(&self, target: &TargetPath, digest: Digest, bytes: &[u8]) -> io::Result<()> {
-        durable::write_atomically(&self.target_path(target, digest), bytes)
+    /// An earlier version of a small target, which a server may know a difference from.
+    pub(crate) fn held_target(&self, target: &TargetPath) -> io::Result<Option<Vec<u8>>> {
+        let held = self.versions_of(target)?.into_iter().next();
+        held.map_or(Ok(None), |path| durable::read_if_present(&path, MAX_FILE_BYTES))
     }
 
-    pub(crate) fn lock(&self) -> Result<impl Drop + use<>, StoreError> {
-        struct Lock(#[expect(dead_code, reason = "held, not read")] fs_err::File);
-        impl Drop for Lock {
-            fn drop(&mut self) {}
+    /// Keeps a small target in the place of its earlier versions.
+    pub(crate) fn write_target(&self, target: &TargetPath, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+        let path = self.target_path(target, digest);
+        durable::write_atomically(&path, bytes)?;
+        let earlier = self.versions_of(target)?.into_iter().filter(|other| *other != path);
+        earlier.map(|other| durable::remove_file(&other)).collect()
+    }
+
+    fn versions_of(&self, target: &TargetPath) -> io::Result<Vec<PathBuf>> {
+        let directory = self.directory.join("targets");
+        if !fs::exists(&directory)? {
+            return Ok(Vec::new());
         }
+        let name = format!(".{}", target_name(target));
+        let mut versions = Vec::new();
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            // 64 characters of a digest, then the name.
+            if entry.file_name().to_str().and_then(|file| file.get(64..)) == Some(&name) {
+                versions.push(entry.path());
+            }
+        }
+        Ok(versions)
+    }
+
+    pub(crate) fn lock(&self) -> Result<StoreLock, StoreError> {
         durable::try_lock(&self.directory.join("lock"))?
-            .map(Lock)
+            .map(|file| StoreLock { _file: file })
             .ok_or_else(|| StoreError::Busy(self.directory.clone()))
     }
 
@@ -120,8 +150,12 @@ impl MetadataStore {
     }
 
     fn target_path(&self, target: &TargetPath, digest: Digest) -> PathBuf {
-        let name = target.as_str().rsplit('/').next().unwrap_or_default();
-        let name = RoleName::new(name).file_stem();
-        self.directory.join("targets").join(format!("{digest}.{name}"))
+        self.directory.join("targets").join(format!("{digest}.{}", target_name(target)))
     }
+}
+
+/// The last segment of a target's path, as a file name.
+fn target_name(target: &TargetPath) -> String {
+    let name = target.as_str().rsplit('/').next().unwrap_or_default();
+    RoleName::new(name).file_stem()
 }

@@ -24,8 +24,8 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,6 +34,8 @@ use mirabelle_manifests::{Digest, EntryPath};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::encoding::EncodedForms;
 
 /// Connections served at once: a large college's workstations, each with a few.
 const MAX_CONNECTIONS: usize = 1024;
@@ -78,6 +80,50 @@ pub fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 /// The file that a request's path names below a directory; `None` for a path that is not one.
 pub fn file_of(path: &str) -> Option<EntryPath> {
     path.strip_prefix('/')?.parse().ok()
+}
+
+/// Answers a request with a file of a published tree: as a difference or compressed, if the asker can read that and it was
+/// made (RFC 9842), else plain.
+pub async fn serve_document(
+    method: &Method,
+    headers: &HeaderMap,
+    tree: &Path,
+    path: &EntryPath,
+    naming: Naming,
+) -> Response<Body> {
+    let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let best = match naming {
+        Naming::Immutable => EncodedForms::of(tree).best(
+            path.as_str(),
+            field(ACCEPT_ENCODING.as_str()).unwrap_or_default(),
+            field("available-dictionary"),
+        ),
+        Naming::Mutable => None,
+    };
+    let (file, encoding) = match best {
+        Some((form, encoding)) => (form, Some(encoding)),
+        None => (tree.join(path.as_str()), None),
+    };
+    let mut response = serve_file(method, headers, &file, naming).await;
+    if naming == Naming::Immutable && response.status() == StatusCode::OK {
+        let fields = response.headers_mut();
+        fields.insert(VARY, HeaderValue::from_static("accept-encoding, available-dictionary"));
+        if let Some(encoding) = encoding {
+            fields.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.token()));
+        }
+        if let Ok(pattern) = HeaderValue::from_str(&format!("match=\"/{}\"", later_versions(path))) {
+            fields.insert("use-as-dictionary", pattern);
+        }
+    }
+    response
+}
+
+/// The paths that later versions of this file will have, as a pattern: `metadata/8.catalogue.json` is a dictionary for
+/// `metadata/*.catalogue.json`, and so is the digest before a target's name.
+fn later_versions(path: &EntryPath) -> String {
+    let (directory, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
+    let name = name.split_once('.').map_or(name, |(_, name)| name);
+    format!("{directory}/*.{name}")
 }
 
 /// Answers a request with a file.

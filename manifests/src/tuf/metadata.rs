@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::{Digest, PathPattern, TargetPath};
+use super::Delegations;
+use crate::{Digest, TargetPath};
 
 /// The version of the specification that our documents are written to.
 pub const SPEC_VERSION: &str = "1.0.34";
@@ -45,6 +46,11 @@ impl RoleName {
         Self::new(Targets::TYPE)
     }
 
+    /// True for the four roles that root names itself.
+    pub fn is_top_level(&self) -> bool {
+        [Root::TYPE, Timestamp::TYPE, Snapshot::TYPE, Targets::TYPE].contains(&self.as_str())
+    }
+
     /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,6 +80,14 @@ impl RoleName {
 impl fmt::Display for RoleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// `<version>.<role>.json`; the timestamp has no version (TUF 1.0.34, 6.2).
+pub fn metadata_name(role: &RoleName, version: Option<u64>) -> String {
+    match version {
+        Some(version) => format!("{version}.{}.json", role.file_stem()),
+        None => format!("{}.json", role.file_stem()),
     }
 }
 
@@ -150,6 +164,10 @@ pub struct Root {
     /// else. Other clients ignore the member (4.2, "unknown fields") and still check the delegation.
     #[serde(rename = "x-quorums", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quorums: BTreeMap<RoleName, RoleKeys>,
+    /// Ours: for so many days after it expired, what a client verified before stays usable, and nothing newer is
+    /// accepted. Signed here, since a switch on the machine would be the attacker's.
+    #[serde(rename = "x-grace-days", default, skip_serializing_if = "Option::is_none")]
+    pub grace_days: Option<u16>,
 }
 role_document!(Root, "root");
 
@@ -165,6 +183,9 @@ pub struct Timestamp {
     spec_version: String,
     /// Counts up.
     pub version: u64,
+    /// Ours: when it was signed. It is not earlier than this, whatever a client's own clock says.
+    #[serde(rename = "x-issued", default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<Instant>,
 }
 role_document!(Timestamp, "timestamp");
 
@@ -268,52 +289,50 @@ impl Hashes {
         self.0.get("sha256").or_else(|| self.0.get("sha512")).map(String::as_str)
     }
 
+    /// Begins to compare a file that comes piece by piece.
+    pub fn comparison(&self) -> HashComparison<'_> {
+        HashComparison {
+            stated: self,
+            sha256: self.0.contains_key("sha256").then(sha2::Sha256::new),
+            sha512: self.0.contains_key("sha512").then(sha2::Sha512::new),
+        }
+    }
+
     /// True when at least one digest is of an algorithm we know and every such digest is that of `bytes`.
     pub fn match_bytes(&self, bytes: &[u8]) -> bool {
-        let sha256 = self.0.get("sha256").map(|stated| *stated == hex::encode(sha2::Sha256::digest(bytes)));
-        let sha512 = self.0.get("sha512").map(|stated| *stated == hex::encode(sha2::Sha512::digest(bytes)));
-        match (sha256, sha512) {
-            (None, None) => false,
-            (a, b) => a.unwrap_or(true) && b.unwrap_or(true),
-        }
+        let mut comparison = self.comparison();
+        comparison.update(bytes);
+        comparison.matches()
     }
 }
 
-/// The roles a targets role delegates to, in the order they are asked (TUF 1.0.34, 4.5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delegations {
-    /// Every key that a role below names.
-    pub keys: BTreeMap<KeyId, PublicKey>,
-    /// The roles.
-    pub roles: Vec<DelegatedRole>,
+/// Digests under way, to be compared with those that were stated.
+#[derive(Debug)]
+pub struct HashComparison<'a> {
+    stated: &'a Hashes,
+    sha256: Option<sha2::Sha256>,
+    sha512: Option<sha2::Sha512>,
 }
 
-/// One delegation: who, for which paths, and whether the search ends there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelegatedRole {
-    /// The role's name.
-    pub name: RoleName,
-    /// The keys that may sign, and how many must.
-    #[serde(flatten)]
-    pub keys: RoleKeys,
-    /// True: what this role does not list for its paths does not exist.
-    pub terminating: bool,
-    /// The paths it may speak about, as patterns …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paths: Option<Vec<PathPattern>>,
-    /// … or as prefixes of the SHA-256 of the path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path_hash_prefixes: Option<Vec<String>>,
-}
+impl HashComparison<'_> {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(piece);
+        }
+        if let Some(sha512) = &mut self.sha512 {
+            sha512.update(piece);
+        }
+    }
 
-impl DelegatedRole {
-    /// True when the role may speak about `path`.
-    pub fn covers(&self, path: &TargetPath) -> bool {
-        let by_pattern = self.paths.iter().flatten().any(|pattern| pattern.matches(path.as_str()));
-        let hash = path.path_hash().to_string();
-        let by_hash =
-            self.path_hash_prefixes.iter().flatten().any(|prefix| hash.starts_with(prefix.as_str()));
-        by_pattern || by_hash
+    /// True when at least one digest is of an algorithm we know and every such digest is that of the pieces.
+    pub fn matches(self) -> bool {
+        if self.sha256.is_none() && self.sha512.is_none() {
+            return false;
+        }
+        let same = |name: &str, digest: Option<String>| digest.is_none_or(|digest| self.stated.0.get(name) == Some(&digest));
+        same("sha256", self.sha256.map(|hasher| hex::encode(hasher.finalize())))
+            && same("sha512", self.sha512.map(|hasher| hex::encode(hasher.finalize())))
     }
 }
 
@@ -338,9 +357,10 @@ constructor!(Root {
     consistent_snapshot: true,
     keys: BTreeMap::new(),
     roles: BTreeMap::new(),
-    quorums: BTreeMap::new()
+    quorums: BTreeMap::new(),
+    grace_days: None
 });
-constructor!(Timestamp { meta: BTreeMap::new() });
+constructor!(Timestamp { meta: BTreeMap::new(), issued: None });
 constructor!(Snapshot { meta: BTreeMap::new() });
 constructor!(Targets { delegations: None, targets: BTreeMap::new() });
 

@@ -4,15 +4,17 @@
 //! gives, and either trusts them or says why not. Who fetches the bytes, and where they are kept, is not its business.
 //! [`Search`] walks delegations for one target. [`signed`] is the other direction: documents to signed bytes.
 
+mod delegations;
 mod metadata;
 mod search;
 mod signed;
 mod trusted;
 
+pub use delegations::{DelegatedRole, Delegations, DelegationsError, SuccinctRoles};
 pub use metadata::{
-    DelegatedRole, Delegations, FileMeta, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION,
-    Snapshot, TargetFile, Targets, Timestamp,
+    FileMeta, HashComparison, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION,
+    Snapshot, TargetFile, Targets, Timestamp, metadata_name,
 };
 pub use search::{MAX_VISITED_ROLES, Search, Step};
 pub use signed::{Document, DocumentError, SignError, attach, sign};
-pub use trusted::{MetadataError, TimestampOutcome, TrustedMetadata};
+pub use trusted::{ClockBehind, MetadataError, TimestampOutcome, TrustedMetadata};

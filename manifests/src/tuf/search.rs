@@ -73,14 +73,14 @@ impl Search {
             self.visited.insert(visit.role.clone());
 
             let mut children = Vec::new();
-            let delegations = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
-            for delegation in delegations.filter(|delegation| delegation.covers(&self.path)) {
+            let delegated = targets.delegations.iter().flat_map(|all| all.for_path(&self.path));
+            for (role, terminating) in delegated {
                 children.push(Visit {
-                    role: delegation.name.clone(),
+                    role,
                     delegator: visit.role.clone(),
                     delegators_delegator: visit.delegator.clone(),
                 });
-                if delegation.terminating {
+                if terminating {
                     self.to_visit.clear();
                     break;
                 }

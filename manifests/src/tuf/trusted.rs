@@ -3,13 +3,17 @@
 //! Invariant: everything it holds was signed by the threshold of the role that the role above it names, and nothing
 //! it holds is older than what it was told before. Time is fixed when it is made (5.1).
 //!
+//! The time is the caller's, but no earlier than the newest timestamp was signed (`x-issued`): a machine whose battery is
+//! dead believes that it is 1970, where everything is fresh. A clock that runs ahead can only make everything expire;
+//! no later time is ever learnt from the clock, so that nothing stays broken once it is set right.
+//!
 //! A copy from an earlier session is fed in like a new one: whatever it proves about versions counts even when it has
 //! expired, so that an expired copy still is a floor against rollback; whether it is fresh is asked only at the end of
 //! each role's step.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp as Instant;
+use jiff::{SignedDuration, Timestamp as Instant};
 use mirabelle_keys::{Keyring, KeyringError};
 
 use super::{Document, DocumentError, FileMeta, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp};
@@ -97,6 +101,18 @@ pub enum MetadataError {
     },
 }
 
+/// A clock this much behind what was signed is wrong, rather than one that nobody set to the second or the zone.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// A clock that is behind: what it says, and the time that it cannot be earlier than.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockBehind {
+    /// What the clock says.
+    pub says: Instant,
+    /// When something was signed that is here.
+    pub at_least: Instant,
+}
+
 /// What became of a timestamp that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampOutcome {
@@ -109,7 +125,10 @@ pub enum TimestampOutcome {
 /// Everything that was verified in one session.
 #[derive(Debug)]
 pub struct TrustedMetadata {
+    clock: Instant,
     now: Instant,
+    /// How long after its expiry a document still counts; not at all, but for what was verified before.
+    grace: SignedDuration,
     root: Root,
     timestamp: Option<Timestamp>,
     snapshot: Option<Snapshot>,
@@ -126,7 +145,40 @@ impl TrustedMetadata {
         let document = parse::<Root>(trusted_root, &RoleName::root())?;
         let root = document.signed.clone();
         verify(&document, &RoleName::root(), &RoleName::root(), &keyring_of(&root, &RoleName::root())?)?;
-        Ok(Self { now, root, timestamp: None, snapshot: None, targets: None, delegated: BTreeMap::new() })
+        Ok(Self {
+            clock: now,
+            now,
+            grace: SignedDuration::ZERO,
+            root,
+            timestamp: None,
+            snapshot: None,
+            targets: None,
+            delegated: BTreeMap::new(),
+        })
+    }
+
+    /// Begins a session over what an earlier one verified and kept: for as long as the root grants, its expired
+    /// documents still count. Never to be fed with anything that comes from elsewhere.
+    pub fn begin_with_grace(trusted_root: &[u8], now: Instant) -> Result<Self, MetadataError> {
+        let mut trusted = Self::begin(trusted_root, now)?;
+        let days = i64::from(trusted.root.grace_days.unwrap_or_default());
+        trusted.grace = SignedDuration::from_hours(24 * days);
+        Ok(trusted)
+    }
+
+    /// Since when something that is trusted here has expired, which only a session with grace can have.
+    pub fn stale_since(&self) -> Option<Instant> {
+        let roles = self.targets.iter().chain(self.delegated.values()).map(RoleDocument::expires);
+        let above = self.timestamp.iter().map(RoleDocument::expires);
+        let above = above.chain(self.snapshot.iter().map(RoleDocument::expires));
+        let all = std::iter::once(self.root.expires()).chain(above).chain(roles);
+        all.min().filter(|expires| *expires <= self.now)
+    }
+
+    /// The clock that the session was begun with, if it is wrong for certain.
+    pub fn clock_behind(&self) -> Option<ClockBehind> {
+        let behind = ClockBehind { says: self.clock, at_least: self.now };
+        (self.clock.saturating_add(CLOCK_TOLERANCE).ok()? < self.now).then_some(behind)
     }
 
     /// The time this session reckons with.
@@ -207,7 +259,9 @@ impl TrustedMetadata {
                 });
             }
         }
+        self.now = new.issued.unwrap_or(self.now).max(self.now);
         self.timestamp = Some(new);
+        self.finish_root()?;
         self.fresh_timestamp()?;
         Ok(TimestampOutcome::New)
     }
@@ -330,7 +384,8 @@ impl TrustedMetadata {
     }
 
     fn fresh<T: RoleDocument>(&self, document: &T, role: &RoleName) -> Result<(), MetadataError> {
-        if document.expires() <= self.now {
+        let until = document.expires().saturating_add(self.grace).unwrap_or(Instant::MAX);
+        if until <= self.now {
             return Err(MetadataError::Expired {
                 role: role.clone(),
                 expired: document.expires(),
@@ -375,15 +430,12 @@ fn delegation_keyring(
     delegator: &RoleName,
 ) -> Result<Keyring, MetadataError> {
     let unnamed = || MetadataError::Unnamed { role: role.clone(), by: delegator.clone() };
-    // Stored under its name, such a role would replace a top-level one.
-    let top_level = [RoleName::root(), RoleName::timestamp(), RoleName::snapshot(), RoleName::targets()];
-    if top_level.contains(role) {
+    // Stored under its name, such a role would replace a top-level one; a bin's prefix could spell one.
+    if role.is_top_level() {
         return Err(unnamed());
     }
     let delegations = parent.delegations.as_ref().ok_or_else(unnamed)?;
-    let delegation =
-        delegations.roles.iter().find(|delegation| delegation.name == *role).ok_or_else(unnamed)?;
-    delegation.keys.keyring(&delegations.keys).map_err(|source| signatures(role, delegator, source))
+    delegations.keyring(role).ok_or_else(unnamed)?.map_err(|source| signatures(role, delegator, source))
 }
 
 fn matches_meta(bytes: &[u8], meta: &FileMeta, role: &RoleName, by: RoleName) -> Result<(), MetadataError> {

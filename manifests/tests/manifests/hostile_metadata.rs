@@ -44,7 +44,7 @@ fn a_fresh_client_refuses_each_lie() {
             |r, p| p.timestamp = sign(&r.timestamp, &[r.key("targets")]).unwrap(),
         ),
         ("timestamp signatures", |_| {}, |r, p| p.timestamp = attach(&r.timestamp, &[]).unwrap()),
-        ("snapshot mismatch", |_| {}, |r, p| p.snapshot = sign(&r.snapshot, &[]).unwrap()),
+        ("snapshot mismatch", |_| {}, |r, p| p.snapshot = attach(&r.snapshot, &[]).unwrap()),
         ("targets mismatch", |_| {}, |r, p| p.targets = sign(&r.targets, &[r.key("root")]).unwrap()),
         ("timestamp unnamed", |r| drop(r.root.roles.remove(&RoleName::timestamp())), |_, _| {}),
         ("timestamp signatures", |r| threshold(r, "timestamp", 2), |_, _| {}),

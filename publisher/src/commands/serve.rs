@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use hyper::StatusCode;
 use mirabelle_terminal::{Failure, OrFail, stop_signal};
-use mirabelle_transfer::serve::{Naming, file_of, problem, run as run_server, serve_file};
+use mirabelle_transfer::serve::{Naming, file_of, problem, run as run_server, serve_document};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ pub(super) async fn serve(listener: TcpListener, public: PathBuf, stop: Cancella
             };
             let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");
             let naming = if mutable { Naming::Mutable } else { Naming::Immutable };
-            serve_file(request.method(), request.headers(), &public.join(path.as_str()), naming).await
+            serve_document(request.method(), request.headers(), &public, &path, naming).await
         }
     };
     run_server(listener, answer, stop).await;

@@ -1,0 +1,224 @@
+//! Reading what a TUF refresh brought as Mirabelle: catalogue, deployment, brake, packagers.
+
+use mirabelle_manifests::network::{
+    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role, target_path,
+};
+use mirabelle_manifests::tuf::{ClockBehind, MetadataError, RoleName, TargetFile, Targets, TrustedMetadata};
+use mirabelle_manifests::{
+    ApprovedRelease, Brake, Catalogue, CatalogueEntry, CatalogueError, Deployment, DeploymentError, Instant,
+    Packagers, Refusal, TargetPath, check_approval,
+};
+
+use crate::fetch::{FetchError, Fetcher};
+use crate::metadata_store::MetadataStore;
+use crate::tuf_client::{MAX_STATED_BYTES, Repository, TufClient, TufError};
+
+/// What the network's signed metadata says, verified at one moment.
+#[derive(Debug)]
+pub struct Network {
+    /// The metadata it was read from.
+    pub trusted: TrustedMetadata,
+    /// The approved releases.
+    pub catalogue: Catalogue,
+    /// What goes where.
+    pub deployment: Deployment,
+    /// What must not start now.
+    pub brake: Brake,
+    /// Who may package what.
+    pub packagers: Packagers,
+}
+
+impl Network {
+    /// Since when the metadata has expired: it is what was verified before, within the grace that root grants.
+    pub fn stale_since(&self) -> Option<Instant> {
+        self.trusted.stale_since()
+    }
+
+    /// This machine's clock, if it is behind what was signed.
+    pub fn clock_behind(&self) -> Option<ClockBehind> {
+        self.trusted.clock_behind()
+    }
+}
+
+/// Why there is no network to read. What was verified before it failed is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The metadata could not be had, or is not trusted.
+    #[error(transparent)]
+    Tuf(#[from] TufError),
+    /// A target is not listed by the role that must list it, or not for that role to list.
+    #[error("`{role}` does not list `{target}`")]
+    Unlisted {
+        /// The role.
+        role: RoleName,
+        /// The target.
+        target: TargetPath,
+    },
+    /// The catalogue is signed but does not read as one.
+    #[error("the catalogue cannot be used")]
+    Catalogue(#[from] CatalogueError),
+    /// The deployment policy likewise.
+    #[error("the deployment cannot be used")]
+    Deployment(#[from] DeploymentError),
+    /// The list of packagers or the brake likewise.
+    #[error("`{target}` is malformed")]
+    MalformedTarget {
+        /// The target.
+        target: TargetPath,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// One of the two bodies does not stand behind a release.
+    #[error("`{package}` is refused")]
+    Refused {
+        /// The package and version.
+        package: String,
+        /// Which body, and why.
+        #[source]
+        source: Refusal,
+    },
+}
+
+impl RefreshError {
+    /// True when somebody sent what was not signed for: never worded as a network fault, never retried as one.
+    pub fn is_tampering(&self) -> bool {
+        match self {
+            Self::Tuf(error) => error.is_tampering(),
+            Self::Unlisted { .. }
+            | Self::Catalogue(_)
+            | Self::Deployment(_)
+            | Self::MalformedTarget { .. }
+            | Self::Refused { .. } => true,
+        }
+    }
+
+    fn is_expiry(&self) -> bool {
+        matches!(self, Self::Tuf(error) if error.is_expiry())
+    }
+}
+
+impl From<std::io::Error> for RefreshError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Tuf(error.into())
+    }
+}
+
+impl From<FetchError> for RefreshError {
+    fn from(error: FetchError) -> Self {
+        Self::Tuf(error.into())
+    }
+}
+
+/// Refreshes `store` from the fetcher's server, with `now` as the time of the whole session. Strict: what has expired
+/// is refused.
+pub async fn refresh(
+    fetcher: &Fetcher,
+    store: &MetadataStore,
+    now: Instant,
+) -> Result<Network, RefreshError> {
+    let client = TufClient::refresh(store, Repository::of(fetcher), now).await?;
+    Reading { client, fetcher: Some(fetcher), store }.network().await
+}
+
+/// As [`refresh`], but when what the server offers has expired, what was verified before is read within its grace:
+/// a college that is cut off goes on installing what it knew, and nothing newer is accepted.
+pub async fn refresh_or_keep(
+    fetcher: &Fetcher,
+    store: &MetadataStore,
+    now: Instant,
+) -> Result<Network, RefreshError> {
+    match refresh(fetcher, store, now).await {
+        Err(expired) if expired.is_expiry() => kept_network(store, now).await.map_err(|_| expired),
+        done => done,
+    }
+}
+
+/// Reads what the last refresh left in `store`, without asking anybody, within its grace.
+pub async fn kept_network(store: &MetadataStore, now: Instant) -> Result<Network, RefreshError> {
+    let client = TufClient::kept(store, now).await?;
+    Reading { client, fetcher: None, store }.network().await
+}
+
+/// Fetches a release's manifest and checks both bodies (promise 1). Also returns the manifest's bytes.
+pub async fn fetch_release(
+    fetcher: &Fetcher,
+    network: &Network,
+    entry: &CatalogueEntry,
+) -> Result<(ApprovedRelease, Vec<u8>), RefreshError> {
+    let path = target_path(&entry.path, entry.digest)
+        .map_err(|_| FetchError::NotAPath { path: entry.path.to_string() })?;
+    let bytes = fetcher.bytes(&path, entry.length.min(MAX_STATED_BYTES)).await?;
+    let package = format!("{} {}", entry.listing.name, entry.listing.version);
+    let release = check_approval(&bytes, entry, &network.packagers)
+        .map_err(|source| RefreshError::Refused { package, source })?;
+    Ok((release, bytes))
+}
+
+/// A refreshed session being read.
+struct Reading<'a> {
+    client: TufClient<'a>,
+    fetcher: Option<&'a Fetcher>,
+    store: &'a MetadataStore,
+}
+
+impl Reading<'_> {
+    /// Reads the verified metadata as Mirabelle.
+    async fn network(mut self) -> Result<Network, RefreshError> {
+        for role in [catalogue_role(), deployment_role(), brake_role()] {
+            self.client.delegated(&role, &RoleName::targets(), &RoleName::root()).await?;
+        }
+        let packagers = self.target(&RoleName::targets(), PACKAGERS_TARGET).await?;
+        let deployment = self.target(&deployment_role(), DEPLOYMENT_TARGET).await?;
+        let brake = self.target(&brake_role(), BRAKE_TARGET).await?;
+        let malformed = |target: &str| {
+            let target = TargetPath::new(target);
+            move |source| RefreshError::MalformedTarget { target, source }
+        };
+        Ok(Network {
+            catalogue: Catalogue::read(&self.listed(&catalogue_role())?)?,
+            deployment: Deployment::parse(&deployment)?,
+            brake: Brake::parse(&brake).map_err(malformed(BRAKE_TARGET))?,
+            packagers: Packagers::parse(&packagers).map_err(malformed(PACKAGERS_TARGET))?,
+            trusted: self.client.into_trusted(),
+        })
+    }
+
+    /// A role's targets, without those that it was not given to speak about.
+    fn listed(&self, role: &RoleName) -> Result<Targets, RefreshError> {
+        let missing = || self.client.refused(MetadataError::OutOfOrder { role: role.clone() });
+        let mut listed = self.client.trusted().delegated(role, &RoleName::targets()).ok_or_else(missing)?.clone();
+        if *role != RoleName::targets() {
+            let delegations = self.client.trusted().targets().and_then(|targets| targets.delegations.as_ref());
+            let delegation = delegations.and_then(|all| all.roles.iter().find(|other| other.name == *role));
+            listed.targets.retain(|path, _| delegation.is_some_and(|delegation| delegation.covers(path)));
+        }
+        Ok(listed)
+    }
+
+    /// A small target of exactly this role, from the store or the server.
+    async fn target(&self, role: &RoleName, path: &str) -> Result<Vec<u8>, RefreshError> {
+        let target = TargetPath::new(path);
+        let unlisted = || RefreshError::Unlisted { role: role.clone(), target: target.clone() };
+        let listed = self.listed(role)?;
+        let file: &TargetFile = listed.targets.get(&target).ok_or_else(unlisted)?;
+        let digest = file.hashes.sha256().ok_or_else(unlisted)?;
+        let genuine = |bytes: &[u8]| bytes.len() as u64 == file.length && file.hashes.match_bytes(bytes);
+        if let Some(bytes) = self.store.read_target(&target, digest)?.filter(|bytes| genuine(bytes)) {
+            return Ok(bytes);
+        }
+        let Some(fetcher) = self.fetcher else {
+            return Err(TufError::Incomplete { role: role.clone() }.into());
+        };
+        let address = target_path(&target, digest).map_err(|_| unlisted())?;
+        let held = self.store.held_target(&target)?;
+        let limit = file.length.min(MAX_STATED_BYTES);
+        let bytes = fetcher.document(&address, limit, held.as_deref()).await?;
+        if !genuine(&bytes) {
+            let upstream = fetcher.upstream().to_string();
+            return Err(TufError::TargetMismatch { target, upstream, role: role.clone() }.into());
+        }
+        self.store.write_target(&target, digest, &bytes)?;
+        Ok(bytes)
+    }
+}
