@@ -64,13 +64,23 @@ struct Measured {
 pub(crate) fn run(arguments: &Arguments) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut table = Table::new([
-        "releases", "catalogue", "first refresh", "refresh", "with headers", "plain", "gzip -6", "zstd -12",
-        "encode (once)", "refresh takes", "parse + verify", "SHA-256 alone",
+        "releases",
+        "catalogue",
+        "first refresh",
+        "refresh",
+        "with headers",
+        "plain",
+        "gzip -6",
+        "zstd -12",
+        "encode (once)",
+        "refresh takes",
+        "parse + verify",
+        "SHA-256 alone",
     ])
     .right([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     let mut results = Vec::new();
     for releases in &arguments.releases {
-        let measured = runtime.block_on(measure(*releases, arguments.published));
+        let measured = measure(&runtime, *releases, arguments.published);
         let seconds = |duration: Duration| format!("{:.3} s", duration.as_secs_f64());
         table.row([
             measured.releases.to_string(),
@@ -95,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) {
     println!("result: {}", results.join(" "));
 }
 
-async fn measure(releases: usize, published: usize) -> Measured {
+fn measure(runtime: &tokio::runtime::Runtime, releases: usize, published: usize) -> Measured {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("public");
     let keys = Keys {
@@ -113,10 +123,10 @@ async fn measure(releases: usize, published: usize) -> Measured {
     store.trust(&root).unwrap();
 
     let stop = CancellationToken::new();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let served = tree.clone();
-    let server = tokio::spawn(serve::run(
+    let server = runtime.spawn(serve::run(
         listener,
         move |request, _| {
             let tree = served.clone();
@@ -130,14 +140,16 @@ async fn measure(releases: usize, published: usize) -> Measured {
         stop.clone(),
     ));
     let link = Wan::start(&address, None, Duration::ZERO);
-    let refresh = async |store: &MetadataStore| {
-        let fetcher = Fetcher::new(link.address().parse().unwrap(), RetryPolicy::default()).unwrap();
-        let now = "2026-11-24T00:00:00Z".parse().unwrap();
-        let mut client = TufClient::refresh(store, Repository::of(&fetcher), now).await.unwrap();
-        client.delegated(&catalogue_role(), &RoleName::targets(), &RoleName::root()).await.unwrap();
-        (fetcher.meter().received(), client.into_trusted())
+    let refresh = |store: &MetadataStore| {
+        runtime.block_on(async {
+            let fetcher = Fetcher::new(link.address().parse().unwrap(), RetryPolicy::default()).unwrap();
+            let now = "2026-11-24T00:00:00Z".parse().unwrap();
+            let mut client = TufClient::refresh(store, Repository::of(&fetcher), now).await.unwrap();
+            client.delegated(&catalogue_role(), &RoleName::targets(), &RoleName::root()).await.unwrap();
+            (fetcher.meter().received(), client.into_trusted())
+        })
     };
-    let (cold, _) = refresh(&store).await;
+    let (cold, _) = refresh(&store);
 
     // Ten packages get their next release; the ones before stay.
     for number in 0..published {
@@ -147,10 +159,11 @@ async fn measure(releases: usize, published: usize) -> Measured {
     let begun = Instant::now();
     publish(&tree, &keys, 2, &catalogue);
     let encoding = begun.elapsed();
-    let changed = ["timestamp.json", "2.snapshot.json", "2.catalogue.json"].map(|name| fs::read(tree.join("metadata").join(name)).unwrap());
+    let changed = ["timestamp.json", "2.snapshot.json", "2.catalogue.json"]
+        .map(|name| fs::read(tree.join("metadata").join(name)).unwrap());
     let before = link.down() + link.up();
     let begun = Instant::now();
-    let (update, trusted) = refresh(&store).await;
+    let (update, trusted) = refresh(&store);
     let refresh_time = begun.elapsed();
     let on_wire = link.down() + link.up() - before;
 
@@ -163,7 +176,7 @@ async fn measure(releases: usize, published: usize) -> Measured {
     std::hint::black_box(Digest::of(&changed[2]));
     let hashing = begun.elapsed();
     stop.cancel();
-    server.await.unwrap();
+    runtime.block_on(server).unwrap();
     let all = |encode: &dyn Fn(&[u8]) -> Vec<u8>| changed.iter().map(|file| encode(file).len() as u64).sum();
     Measured {
         releases,
@@ -188,8 +201,12 @@ async fn measure(releases: usize, published: usize) -> Measured {
 /// Lists a release as `approve` does, with texts of the usual length.
 fn list(catalogue: &mut Targets, number: usize, version: u64) {
     let text = |language: &str| Text {
-        fr: format!("Logiciel {number} ({language}) pour la salle de classe : sciences, langues, dessin et calcul"),
-        en: format!("Software {number} ({language}) for the classroom: science, languages, drawing and arithmetic"),
+        fr: format!(
+            "Logiciel {number} ({language}) pour la salle de classe : sciences, langues, dessin et calcul"
+        ),
+        en: format!(
+            "Software {number} ({language}) for the classroom: science, languages, drawing and arithmetic"
+        ),
     };
     let listing = Listing {
         categories: vec!["Education".into(), "Science".into()],
@@ -204,7 +221,10 @@ fn list(catalogue: &mut Targets, number: usize, version: u64) {
         version: format!("{version}.0").parse().unwrap(),
     };
     let path = release_target(&listing.name, &listing.version, &listing.platform);
-    let file = TargetFile::of(format!("{number} {version}").as_bytes(), Some(serde_json::to_value(listing).unwrap()));
+    let file = TargetFile::of(
+        format!("{number} {version}").as_bytes(),
+        Some(serde_json::to_value(listing).unwrap()),
+    );
     catalogue.targets.insert(path, file);
 }
 
@@ -227,7 +247,10 @@ fn publish(tree: &Path, keys: &Keys, version: u64, catalogue: &Targets) -> Vec<u
     targets.delegations = Some(Delegations {
         roles: vec![DelegatedRole {
             name: catalogue_role(),
-            keys: RoleKeys { keyids: approvers.iter().map(mirabelle_keys::PublicKey::id).collect(), threshold: 2 },
+            keys: RoleKeys {
+                keyids: approvers.iter().map(mirabelle_keys::PublicKey::id).collect(),
+                threshold: 2,
+            },
             terminating: true,
             paths: Some(vec![PathPattern::new("packages/*/*/*/release.json")]),
             path_hash_prefixes: None,

@@ -170,7 +170,12 @@ impl EncodedForms {
     }
 
     /// The best form of `path` for somebody who accepts these encodings and holds this dictionary.
-    pub(crate) fn best(&self, path: &str, accepted: &str, dictionary: Option<&str>) -> Option<(PathBuf, Encoding)> {
+    pub(crate) fn best(
+        &self,
+        path: &str,
+        accepted: &str,
+        dictionary: Option<&str>,
+    ) -> Option<(PathBuf, Encoding)> {
         let accepts = |encoding: Encoding| {
             accepted.split(',').any(|offer| {
                 let (token, parameters) = offer.split_once(';').unwrap_or((offer, ""));
@@ -230,7 +235,9 @@ mod tests {
     /// Two versions of a list, the second with something new in the middle.
     fn versions() -> (Vec<u8>, Vec<u8>) {
         let list = |names: &mut dyn Iterator<Item = u32>| -> Vec<u8> {
-            names.flat_map(|n| format!("{{\"{n}\":\"{}\"}},", Digest::of(&n.to_le_bytes())).into_bytes()).collect()
+            names
+                .flat_map(|n| format!("{{\"{n}\":\"{}\"}},", Digest::of(&n.to_le_bytes())).into_bytes())
+                .collect()
         };
         (list(&mut (0..2000)), list(&mut (0..1000).chain(5000..5003).chain(1000..2000)))
     }
@@ -293,7 +300,8 @@ mod tests {
             ("", None, None),
         ];
         for (accepted, dictionary, expected) in cases {
-            let best = forms.best("metadata/2.catalogue.json", accepted, dictionary).map(|(_, encoding)| encoding);
+            let best =
+                forms.best("metadata/2.catalogue.json", accepted, dictionary).map(|(_, encoding)| encoding);
             assert_eq!(best, expected, "{accepted} {dictionary:?}");
         }
         assert!(forms.best("metadata/3.catalogue.json", "zstd", None).is_none());

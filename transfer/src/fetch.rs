@@ -268,7 +268,9 @@ impl Fetcher {
         let (body, encoding) = self.whole(&url, limit, &headers).await?;
         let Some(encoding) = encoding else { return Ok(body) };
         match encoding::decode(encoding, &body, held, limit) {
-            Ok(plain) if plain.len() as u64 > limit => Err(FetchError::TooLong { url: url.to_string(), limit }),
+            Ok(plain) if plain.len() as u64 > limit => {
+                Err(FetchError::TooLong { url: url.to_string(), limit })
+            }
             Ok(plain) => Ok(plain),
             Err(source) => {
                 tracing::warn!(%url, %source, "an encoded file could not be decoded, and is asked for plain");
@@ -301,9 +303,9 @@ impl Fetcher {
         limit: u64,
         headers: &[(&'static str, &str)],
     ) -> Result<(Vec<u8>, Option<Encoding>), Attempt> {
-        let request = headers.iter().fold(self.client.get(url.clone()), |request, (name, value)| {
-            request.header(*name, *value)
-        });
+        let request = headers
+            .iter()
+            .fold(self.client.get(url.clone()), |request, (name, value)| request.header(*name, *value));
         let response = self.answer(url, request).await?;
         let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
         let encoding = encoding.and_then(Encoding::from_token);
@@ -433,7 +435,11 @@ impl Fetcher {
         self.answer(url, request).await
     }
 
-    async fn answer(&self, url: &reqwest::Url, request: reqwest::RequestBuilder) -> Result<Response, Attempt> {
+    async fn answer(
+        &self,
+        url: &reqwest::Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Response, Attempt> {
         let response = request.send().await.map_err(|source| self.broken(url, source))?;
         let status = response.status();
         match status {

@@ -1,7 +1,8 @@
 //! Reading what a TUF refresh brought as Mirabelle: catalogue, deployment, brake, packagers.
 
 use mirabelle_manifests::network::{
-    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role, target_path,
+    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role,
+    target_path,
 };
 use mirabelle_manifests::tuf::{ClockBehind, MetadataError, RoleName, TargetFile, Targets, TrustedMetadata};
 use mirabelle_manifests::{
@@ -187,9 +188,11 @@ impl Reading<'_> {
     /// A role's targets, without those that it was not given to speak about.
     fn listed(&self, role: &RoleName) -> Result<Targets, RefreshError> {
         let missing = || self.client.refused(MetadataError::OutOfOrder { role: role.clone() });
-        let mut listed = self.client.trusted().delegated(role, &RoleName::targets()).ok_or_else(missing)?.clone();
+        let mut listed =
+            self.client.trusted().delegated(role, &RoleName::targets()).ok_or_else(missing)?.clone();
         if *role != RoleName::targets() {
-            let delegations = self.client.trusted().targets().and_then(|targets| targets.delegations.as_ref());
+            let delegations =
+                self.client.trusted().targets().and_then(|targets| targets.delegations.as_ref());
             let delegation = delegations.and_then(|all| all.roles.iter().find(|other| other.name == *role));
             listed.targets.retain(|path, _| delegation.is_some_and(|delegation| delegation.covers(path)));
         }

@@ -90,7 +90,10 @@ impl TufError {
     /// True when somebody sent what was not signed for: never worded as a network fault, never retried as one.
     pub fn is_tampering(&self) -> bool {
         match self {
-            Self::Metadata { .. } | Self::OwnRoot(_) | Self::Unlisted { .. } | Self::TargetMismatch { .. } => true,
+            Self::Metadata { .. }
+            | Self::OwnRoot(_)
+            | Self::Unlisted { .. }
+            | Self::TargetMismatch { .. } => true,
             Self::Fetch(error) => error.is_tampering(),
             Self::Store(_) | Self::Incomplete { .. } => false,
         }

@@ -245,7 +245,14 @@ mod tests {
         let bins = SuccinctRoles::new(5, keys(), "bin").unwrap();
         let names: Vec<String> = bins.roles().map(|role| role.to_string()).collect();
         assert_eq!((names.len(), names[0].as_str(), names[31].as_str()), (32, "bin-00", "bin-1f"));
-        for (name, bin) in [("bin-1f", Some(31)), ("bin-20", None), ("bin-1F", None), ("bin-+1", None), ("bin-1", None), ("x-01", None)] {
+        for (name, bin) in [
+            ("bin-1f", Some(31)),
+            ("bin-20", None),
+            ("bin-1F", None),
+            ("bin-+1", None),
+            ("bin-1", None),
+            ("x-01", None),
+        ] {
             assert_eq!(bins.bin_of(&RoleName::new(name)), bin, "{name}");
         }
     }

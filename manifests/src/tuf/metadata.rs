@@ -330,7 +330,9 @@ impl HashComparison<'_> {
         if self.sha256.is_none() && self.sha512.is_none() {
             return false;
         }
-        let same = |name: &str, digest: Option<String>| digest.is_none_or(|digest| self.stated.0.get(name) == Some(&digest));
+        let same = |name: &str, digest: Option<String>| {
+            digest.is_none_or(|digest| self.stated.0.get(name) == Some(&digest))
+        };
         same("sha256", self.sha256.map(|hasher| hex::encode(hasher.finalize())))
             && same("sha512", self.sha512.map(|hasher| hex::encode(hasher.finalize())))
     }

@@ -12,8 +12,8 @@ mod trusted;
 
 pub use delegations::{DelegatedRole, Delegations, DelegationsError, SuccinctRoles};
 pub use metadata::{
-    FileMeta, HashComparison, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION,
-    Snapshot, TargetFile, Targets, Timestamp, metadata_name,
+    FileMeta, HashComparison, Hashes, RoleDocument, RoleKeys, RoleName, Root, SPEC_VERSION, Snapshot,
+    TargetFile, Targets, Timestamp, metadata_name,
 };
 pub use search::{MAX_VISITED_ROLES, Search, Step};
 pub use signed::{Document, DocumentError, SignError, attach, sign};
