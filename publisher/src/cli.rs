@@ -8,6 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
 use mirabelle_terminal::DocumentKind;
 
+use crate::key_location::KeyLocation;
+use crate::token::Algorithm;
+
 /// The signed-package repository of a département: build, approve, deploy and publish software for its colleges.
 #[derive(Debug, Parser)]
 #[command(name = "mirabelle-publisher", version, max_term_width = 110)]
@@ -18,7 +21,8 @@ pub struct Cli {
     /// Print one JSON value instead of text.
     #[arg(long, global = true)]
     pub json: bool,
-    /// A file whose first line is the passphrase of the keys; else `MIRABELLE_PASSPHRASE`, else a prompt.
+    /// A file whose first line is the passphrase of sealed keys; else the systemd credential `passphrase`, else
+    /// `MIRABELLE_PASSPHRASE`, else a prompt.
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// What to do.
@@ -69,23 +73,26 @@ pub enum Command {
 /// Keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key, sealed with a passphrase.
+    /// Make a key: in a file, sealed with a passphrase, or on a token, which it never leaves.
     New {
-        /// The file to make; its public half goes beside it as `.pub`.
-        file: PathBuf,
+        /// The file to make, beside which its public half goes as `.pub`; or `pkcs11:token=NAME;object=LABEL`.
+        key: KeyLocation,
+        /// Its type; a file holds Ed25519 keys only.
+        #[arg(long = "type", value_enum, default_value_t = Algorithm::Ed25519)]
+        algorithm: Algorithm,
     },
-    /// Show a key's id and public half; needs no passphrase.
+    /// Show a key's id and public half; needs no passphrase and no PIN.
     Show {
-        /// A sealed key or a `.pub` file.
-        file: PathBuf,
+        /// A sealed key, a `.pub` file, or a key on a token.
+        key: KeyLocation,
     },
     /// Sign a file's exact bytes; prints the signature as JSON.
     Sign {
         /// The file.
         file: PathBuf,
-        /// The sealed key.
+        /// The key: a sealed file, or `pkcs11:…` on a token.
         #[arg(long)]
-        key: PathBuf,
+        key: KeyLocation,
     },
     /// Check a signature that `sign` printed.
     Verify {
@@ -96,7 +103,7 @@ pub enum KeyCommand {
         signature: PathBuf,
         /// The public key.
         #[arg(long)]
-        public: PathBuf,
+        public: KeyLocation,
     },
 }
 
@@ -138,9 +145,9 @@ pub struct Init {
 pub struct Build {
     /// The recipe, a TOML file.
     pub recipe: PathBuf,
-    /// The packager's sealed key.
+    /// The packager's key: a sealed file, or `pkcs11:…` on a token.
     #[arg(long)]
-    pub key: PathBuf,
+    pub key: KeyLocation,
     /// Where to put the built release.
     #[arg(long, default_value = "built")]
     pub out: PathBuf,
@@ -205,9 +212,9 @@ pub struct Approve {
     /// Their platform, if there are several.
     #[arg(long)]
     pub platform: Option<Platform>,
-    /// An approver's sealed key; may be given several times.
+    /// An approver's key (a sealed file, or `pkcs11:…`); may be given several times.
     #[arg(long = "key", required = true)]
-    pub keys: Vec<PathBuf>,
+    pub keys: Vec<KeyLocation>,
     /// Start over from what is approved: drop a draft that waits for signatures.
     #[arg(long)]
     pub discard_draft: bool,
@@ -225,9 +232,9 @@ pub struct Deploy {
     /// Install only where somebody asks for it.
     #[arg(long)]
     pub available: bool,
-    /// An operator's sealed key; may be given several times.
+    /// An operator's key (a sealed file, or `pkcs11:…`); may be given several times.
     #[arg(long = "key", required = true)]
-    pub keys: Vec<PathBuf>,
+    pub keys: Vec<KeyLocation>,
     /// Start over from what is deployed: drop a draft that waits for signatures.
     #[arg(long)]
     pub discard_draft: bool,
@@ -245,9 +252,9 @@ pub struct Pause {
     /// Why, for whoever asks.
     #[arg(long, default_value = "paused by the operators")]
     pub reason: String,
-    /// The brake's sealed key.
+    /// The brake's key: a sealed file, or `pkcs11:…` on a token.
     #[arg(long)]
-    pub key: PathBuf,
+    pub key: KeyLocation,
 }
 
 /// Packagers.
@@ -257,8 +264,8 @@ pub enum PackagerCommand {
     List,
     /// Authorise a packager.
     Add {
-        /// Her public key.
-        public: PathBuf,
+        /// Her public key: a `.pub` file, a sealed key, or `pkcs11:…` on a token.
+        public: KeyLocation,
         /// Package names she may sign, as patterns.
         #[arg(long, value_delimiter = ',', required = true)]
         packages: Vec<String>,
@@ -268,18 +275,18 @@ pub enum PackagerCommand {
         /// Until when (RFC 3339); in two years, if not given.
         #[arg(long)]
         until: Option<Instant>,
-        /// The sealed key of the targets role.
+        /// The key of the targets role: a sealed file, or `pkcs11:…` on a token.
         #[arg(long)]
-        key: PathBuf,
+        key: KeyLocation,
     },
 }
 
 /// Publish.
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// The sealed online key.
+    /// The online key: a sealed file, or `pkcs11:…` on a token.
     #[arg(long)]
-    pub key: PathBuf,
+    pub key: KeyLocation,
 }
 
 /// Serve.

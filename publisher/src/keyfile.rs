@@ -1,121 +1,90 @@
-//! Sealed keys as files, and the passphrases that open them.
+//! Signing keys, wherever they are: sealed files, here, and tokens, in [`token`](crate::token).
 //!
 //! Key files are made readable by their owner alone, and one that others can read is refused, as `ssh` does.
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_keys::{PublicKey, SealedKey, SealingCost, Signer, SigningKey};
 use mirabelle_terminal::{Failure, OrFail};
-use zeroize::Zeroizing;
+
+use crate::key_location::KeyLocation;
+use crate::passphrase::{Passphrase, refuse_others};
+use crate::token::{self, Algorithm};
 
 /// A key file is a few hundred bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
-const VARIABLE: &str = "MIRABELLE_PASSPHRASE";
 
-/// Where the passphrase comes from: a file, the environment, or a prompt; asked for once per command.
-pub(crate) struct Passphrase {
-    file: Option<PathBuf>,
-    known: Option<Zeroizing<String>>,
-}
+/// A key that was opened.
+pub(crate) type Key = Box<dyn Signer>;
 
-impl Passphrase {
-    pub(crate) fn new(file: Option<PathBuf>) -> Self {
-        Self { file, known: None }
-    }
-
-    /// The passphrase; `confirm` asks a person twice, since what is about to be sealed must open again.
-    fn get(&mut self, prompt: &str, confirm: bool) -> Result<Zeroizing<String>, Failure> {
-        if let Some(known) = &self.known {
-            return Ok(known.clone());
-        }
-        let passphrase = if let Some(file) = &self.file {
-            let text = Zeroizing::new(read(file)?);
-            Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
-        } else if let Ok(value) = std::env::var(VARIABLE) {
-            Zeroizing::new(value)
-        } else {
-            ask(prompt, confirm)?
-        };
-        if passphrase.is_empty() {
-            return Err(Failure::usage("the passphrase is empty"));
-        }
-        self.known = Some(passphrase.clone());
-        Ok(passphrase)
+/// Makes a key: a sealed file with its public half beside it, or a key on a token.
+pub(crate) fn create(
+    location: &KeyLocation,
+    algorithm: Algorithm,
+    passphrase: &mut Passphrase,
+) -> Result<Key, Failure> {
+    match location {
+        KeyLocation::File(path) if algorithm == Algorithm::Ed25519 => create_file(path, passphrase),
+        KeyLocation::File(_) => Err(Failure::usage(format!("a sealed file does not hold a {algorithm} key"))
+            .hint("make an Ed25519 key, or make this one on a token: `pkcs11:token=NAME;object=LABEL`")),
+        KeyLocation::Token(uri) => Ok(Box::new(token::create(uri, algorithm, passphrase)?)),
     }
 }
 
-fn ask(prompt: &str, confirm: bool) -> Result<Zeroizing<String>, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("a passphrase is needed, and nobody is there to type it")
-            .hint(format!("give --passphrase-file FILE, or set {VARIABLE}")));
-    }
-    let read = |prompt: &str| {
-        rpassword::prompt_password(format!("{prompt}: "))
-            .map(Zeroizing::new)
-            .or_fail(|| "cannot read the passphrase".to_owned())
-    };
-    let passphrase = read(prompt)?;
-    if confirm && read("Once more")? != passphrase {
-        return Err(Failure::usage("the two passphrases differ"));
-    }
-    Ok(passphrase)
-}
-
-/// Makes a key at `path`, and its public half beside it.
-pub(crate) fn create(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
+/// Makes a sealed key at `path`, and its public half beside it.
+pub(crate) fn create_file(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
     let what = || format!("cannot make the key `{}`", path.display());
     if fs::exists(path).or_fail(what)? {
         return Err(Failure::no(format!("`{}` exists already", path.display())));
     }
-    let passphrase = passphrase.get(&format!("Passphrase for the new key `{}`", path.display()), true)?;
+    let passphrase = passphrase.sealing(&path.display().to_string())?;
     let key = SigningKey::generate();
     let sealed = SealedKey::seal(&key, passphrase.as_bytes(), SealingCost::STANDARD).or_fail(what)?;
     durable::write_atomically(path, sealed.to_text().as_bytes()).or_fail(what)?;
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).or_fail(what)?;
+    fs::set_permissions(path, PermissionsExt::from_mode(0o600)).or_fail(what)?;
     let public = key.public().to_pem().unwrap_or_default();
     durable::write_atomically(&path.with_extension("pub"), public.as_bytes()).or_fail(what)?;
     Ok(Box::new(key))
 }
 
-/// Reads a sealed key without opening it.
-pub(crate) fn sealed(path: &Path) -> Result<SealedKey, Failure> {
-    SealedKey::from_text(&read(path)?).or_fail(|| format!("cannot use the key `{}`", path.display()))
-}
-
-/// A key that was opened.
-pub(crate) type Key = Box<dyn Signer>;
-
-/// Opens the key at `path`.
-pub(crate) fn open(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
-    let sealed = sealed(path)?;
-    let metadata = fs::metadata(path).or_fail(|| format!("cannot use the key `{}`", path.display()))?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-    if mode & 0o077 != 0 {
-        return Err(Failure::usage(format!(
-            "others can read the key `{}` (mode {:04o})",
-            path.display(),
-            mode & 0o777
-        ))
-        .hint(format!("chmod 600 {}", path.display())));
+/// Opens a key.
+pub(crate) fn open(location: &KeyLocation, passphrase: &mut Passphrase) -> Result<Key, Failure> {
+    match location {
+        KeyLocation::File(path) => open_file(path, passphrase),
+        KeyLocation::Token(uri) => Ok(Box::new(token::open(uri, passphrase)?)),
     }
-    let passphrase = passphrase.get(&format!("Passphrase for `{}`", path.display()), false)?;
-    let what = || format!("cannot open the key `{}`", path.display());
-    Ok(Box::new(sealed.open(passphrase.as_bytes()).or_fail(what)?))
 }
 
 /// Opens several keys.
-pub(crate) fn open_all(paths: &[PathBuf], passphrase: &mut Passphrase) -> Result<Vec<Key>, Failure> {
-    paths.iter().map(|path| open(path, passphrase)).collect()
+pub(crate) fn open_all(locations: &[KeyLocation], passphrase: &mut Passphrase) -> Result<Vec<Key>, Failure> {
+    locations.iter().map(|location| open(location, passphrase)).collect()
 }
 
-/// Reads a public key: a `.pub` file, or the public half of a sealed one.
-pub(crate) fn public(path: &Path) -> Result<PublicKey, Failure> {
+/// Opens the sealed key at `path`.
+pub(crate) fn open_file(path: &Path, passphrase: &mut Passphrase) -> Result<Key, Failure> {
+    let what = || format!("cannot use the key `{}`", path.display());
+    let sealed = SealedKey::from_text(&read(path)?).or_fail(what)?;
+    let mode = fs::metadata(path).or_fail(what)?.permissions().mode();
+    refuse_others(mode, "the key", path)?;
+    let passphrase = passphrase.opening(&path.display().to_string())?;
+    let key =
+        sealed.open(passphrase.as_bytes()).or_fail(|| format!("cannot open the key `{}`", path.display()))?;
+    Ok(Box::new(key))
+}
+
+/// Reads a public key: a `.pub` file, or the public half of a sealed key or of one on a token.
+pub(crate) fn public(location: &KeyLocation) -> Result<PublicKey, Failure> {
+    let path = match location {
+        KeyLocation::File(path) => path,
+        KeyLocation::Token(uri) => return token::public(uri),
+    };
     let text = read(path)?;
     if text.contains("ENCRYPTED PRIVATE KEY") {
-        return Ok(sealed(path)?.public().clone());
+        let sealed = SealedKey::from_text(&text);
+        return Ok(sealed.or_fail(|| format!("cannot use the key `{}`", path.display()))?.public().clone());
     }
     PublicKey::from_pem(&text).or_fail(|| format!("`{}` holds no public key", path.display()))
 }

@@ -5,14 +5,20 @@
 //!           packager                              (waits)       rectorat    (signed)  online keys  (served)
 //! ```
 //!
-//! Commands hold no state but the repository's directory, described in [`repository`]. Signing keys are files that a
-//! command is given by name ([`keyfile`]); the server's own are the online ones, which can refresh and brake and
-//! nothing else (promise 2).
+//! Commands hold no state but the repository's directory, described in [`repository`]. Signing keys are sealed files
+//! or on tokens, and a command is told where ([`KeyLocation`]); the server's own are the online ones, which can refresh
+//! and brake and nothing else (promise 2).
 
 pub mod cli;
 pub mod commands;
 
+mod key_location;
 mod keyfile;
+mod passphrase;
 mod recipe;
 mod repository;
 mod submission;
+mod token;
+
+pub use key_location::KeyLocation;
+pub use token::{Algorithm, TokenError, TokenUri, TokenUriError};

@@ -22,6 +22,34 @@ fn a_wrong_passphrase_opens_nothing() {
 }
 
 #[test]
+fn a_passphrase_is_long_and_kept_to_oneself() {
+    let world = World::new().start();
+    let mut new = world.publisher_command();
+    new.args(["key", "new", "keys/new.key"]).env("MIRABELLE_PASSPHRASE", "quetsche");
+    run(&mut new).fails(2, "the passphrase for a new key is short: 8 characters");
+    assert!(!world.path("keys/new.key").exists());
+
+    fs::write(world.path("passphrase"), "mirabelle de Lorraine\n").unwrap();
+    let publish = ["publish", "--key", "keys/online.key"];
+    let with_file = |mode| {
+        fs::set_permissions(world.path("passphrase"), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+        let mut command = world.publisher_command();
+        command.args(publish).args(["--passphrase-file", "passphrase"]).env("MIRABELLE_PASSPHRASE", "wrong");
+        run(&mut command)
+    };
+    with_file(0o640).fails(2, "others can read the passphrase in `passphrase`");
+    with_file(0o600).succeeds();
+
+    // As a service that systemd gives a credential, which comes before the environment.
+    fs::create_dir(world.path("credentials")).unwrap();
+    fs::write(world.path("credentials/passphrase"), mirabelle_tests::PASSPHRASE).unwrap();
+    let mut service = world.publisher_command();
+    service.args(publish).env("CREDENTIALS_DIRECTORY", "credentials").env("MIRABELLE_PASSPHRASE", "wrong");
+    run(&mut service).succeeds();
+}
+
+#[test]
 fn a_refused_connection_is_a_network_failure() {
     let mut world = World::new().college("57001").workstations(1).start();
     let workstation = world.college("57001").workstation(0);

@@ -7,6 +7,7 @@ mod any_index_can_be_deleted;
 mod architecture;
 mod bad_input;
 mod forge;
+mod keys_on_tokens;
 mod memory_is_bounded;
 mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;

@@ -44,7 +44,7 @@ impl App {
     }
 
     /// Writes its files and recipe into `directory`; returns the recipe's path.
-    pub(crate) fn write(&self, directory: &Path) -> std::path::PathBuf {
+    pub fn write(&self, directory: &Path) -> std::path::PathBuf {
         let tree = directory.join("tree");
         for (path, content) in &self.files {
             let file = tree.join(path);

@@ -25,7 +25,8 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::Init;
-use crate::keyfile::{self, Key, Passphrase};
+use crate::keyfile::{self, Key};
+use crate::passphrase::Passphrase;
 use crate::repository::{Config, Repository};
 
 /// How many keys each role has, and how many must sign.
@@ -162,7 +163,11 @@ impl Keys {
     fn make(plan: &Plan, directory: &Path, passphrase: &mut Passphrase) -> Result<Self, Failure> {
         let mut key = |name: &str| {
             let path = directory.join(format!("{name}.key"));
-            if path.exists() { keyfile::open(&path, passphrase) } else { keyfile::create(&path, passphrase) }
+            if path.exists() {
+                keyfile::open_file(&path, passphrase)
+            } else {
+                keyfile::create_file(&path, passphrase)
+            }
         };
         let mut several = |name: &str, count: u32| {
             (1..=count).map(|number| key(&format!("{name}-{number}"))).collect::<Result<Vec<_>, _>>()

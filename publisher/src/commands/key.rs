@@ -22,11 +22,11 @@ struct Shown {
 
 pub(super) fn run(context: &mut Context, command: KeyCommand) -> Result<(), Failure> {
     match command {
-        KeyCommand::New { file } => {
-            let key = keyfile::create(&file, &mut context.passphrase)?;
+        KeyCommand::New { key, algorithm } => {
+            let key = keyfile::create(&key, algorithm, &mut context.passphrase)?;
             show(context, &key.public());
         }
-        KeyCommand::Show { file } => show(context, &keyfile::public(&file)?),
+        KeyCommand::Show { key } => show(context, &keyfile::public(&key)?),
         KeyCommand::Sign { file, key } => {
             let message = read(&file)?;
             let key = keyfile::open(&key, &mut context.passphrase)?;

@@ -21,7 +21,7 @@ use mirabelle_manifests::Instant;
 use mirabelle_terminal::{Failure, Output, print_document, runtime};
 
 use crate::cli::{Cli, Command};
-use crate::keyfile::Passphrase;
+use crate::passphrase::Passphrase;
 use crate::repository::Repository;
 
 /// What every command is given.
@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let mut context = Context {
         directory: cli.repository,
         output: Output::new(cli.json),
-        passphrase: Passphrase::new(cli.passphrase_file),
+        passphrase: Passphrase::from_environment(cli.passphrase_file),
         now: Instant::now(),
     };
     let context = &mut context;
