@@ -52,13 +52,26 @@ pub enum Command {
     Pause(Pause),
     /// Let paused releases go on.
     Resume(Pause),
-    /// Authorise packagers, and list them.
+    /// Authorise packagers, end their authorisation, and list them.
     #[command(subcommand)]
     Packager(PackagerCommand),
+    /// Change who holds a role: replace a key, add or remove one, set the threshold, renew.
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Changes that wait for signatures: export, import, show, drop.
+    #[command(subcommand)]
+    Draft(DraftCommand),
+    /// Sign a draft on the machine where the key is; needs no repository.
+    Sign(Sign),
     /// Publish what is signed, and renew freshness, with the online key.
     Publish(Publish),
     /// Say what is published, what waits and for whom, and what expires when.
     Status,
+    /// Look for what is not wrong yet: expiries near, releases that lead nowhere, keys in two hands.
+    Check(Check),
+    /// Read, verify and export the log of who did what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Check everything that is published, as a workstation would and down to the last object.
     Verify,
     /// Serve the published tree over HTTP.
@@ -212,8 +225,8 @@ pub struct Approve {
     /// Their platform, if there are several.
     #[arg(long)]
     pub platform: Option<Platform>,
-    /// An approver's key (a sealed file, or `pkcs11:…`); may be given several times.
-    #[arg(long = "key", required = true)]
+    /// An approver's key (a sealed file, or `pkcs11:…`); may be given several times. Without one, only a draft is made.
+    #[arg(long = "key")]
     pub keys: Vec<KeyLocation>,
     /// Start over from what is approved: drop a draft that waits for signatures.
     #[arg(long)]
@@ -232,8 +245,8 @@ pub struct Deploy {
     /// Install only where somebody asks for it.
     #[arg(long)]
     pub available: bool,
-    /// An operator's key (a sealed file, or `pkcs11:…`); may be given several times.
-    #[arg(long = "key", required = true)]
+    /// An operator's key (a sealed file, or `pkcs11:…`); may be given several times. Without one, only a draft is made.
+    #[arg(long = "key")]
     pub keys: Vec<KeyLocation>,
     /// Start over from what is deployed: drop a draft that waits for signatures.
     #[arg(long)]
@@ -275,10 +288,167 @@ pub enum PackagerCommand {
         /// Until when (RFC 3339); in two years, if not given.
         #[arg(long)]
         until: Option<Instant>,
-        /// The key of the targets role: a sealed file, or `pkcs11:…` on a token.
-        #[arg(long)]
-        key: KeyLocation,
+        /// A key of the targets role (a sealed file, or `pkcs11:…`). Without one, only a draft is made.
+        #[arg(long = "key")]
+        keys: Vec<KeyLocation>,
     },
+    /// End a packager's authorisation. What she packaged before stays installable, and nothing is signed again.
+    Revoke {
+        /// The beginning of her key's id, as `packager list` shows it.
+        id: String,
+        /// From when on her releases no longer count (RFC 3339); now, if not given. For a stolen key: before the theft.
+        #[arg(long)]
+        from: Option<Instant>,
+        /// A key of the targets role (a sealed file, or `pkcs11:…`). Without one, only a draft is made.
+        #[arg(long = "key")]
+        keys: Vec<KeyLocation>,
+    },
+}
+
+/// Who holds a role.
+#[derive(Debug, Subcommand)]
+pub enum RoleCommand {
+    /// List the roles, their keys and thresholds.
+    List,
+    /// Put a new key in the place of one that was lost, stolen, or whose holder leaves.
+    ReplaceKey {
+        /// The role.
+        role: String,
+        /// The beginning of the old key's id.
+        old: String,
+        /// The new public key: a `.pub` file, a sealed key, or `pkcs11:…` on a token.
+        new: KeyLocation,
+        /// Who signs.
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Add a holder.
+    AddKey {
+        /// The role.
+        role: String,
+        /// The public key: a `.pub` file, a sealed key, or `pkcs11:…` on a token.
+        new: KeyLocation,
+        /// Who signs.
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Remove a holder.
+    RemoveKey {
+        /// The role.
+        role: String,
+        /// The beginning of the key's id.
+        old: String,
+        /// Who signs.
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Set how many holders must sign.
+    Threshold {
+        /// The role.
+        role: String,
+        /// How many.
+        threshold: u32,
+        /// Who signs.
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Sign a role anew before it expires; nothing else changes.
+    Renew {
+        /// The role.
+        role: String,
+        /// Who signs.
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+/// The keys that sign a change.
+#[derive(Debug, Args)]
+pub struct Signing {
+    /// A key (a sealed file, or `pkcs11:…`) of a role that must sign; may be given several times. The rest is gathered
+    /// with `draft export`, `sign` and `draft import`.
+    #[arg(long = "key")]
+    pub keys: Vec<KeyLocation>,
+    /// Say what would change and who would have to sign, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Changes that wait for signatures.
+#[derive(Debug, Subcommand)]
+pub enum DraftCommand {
+    /// Write the draft of a role as a file that travels.
+    Export {
+        /// The role.
+        role: String,
+        /// The file; `ROLE-VERSION.draft.json`, if not given.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Add signatures that were made elsewhere; what is complete then takes its place.
+    Import {
+        /// Signature files, as `sign` made them.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Say in words what a draft changes, and who has signed it.
+    Show {
+        /// The role.
+        role: String,
+    },
+    /// Drop a draft and the signatures under it.
+    Discard {
+        /// The role.
+        role: String,
+    },
+}
+
+/// Sign a draft.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The draft, as `draft export` wrote it.
+    pub file: PathBuf,
+    /// The key: a sealed file, or `pkcs11:…` on a token.
+    #[arg(long)]
+    pub key: KeyLocation,
+    /// Where to put the signature; beside the draft, if not given.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Sign without asking.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Look for what is not wrong yet.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Days before an expiry from which on it counts as near.
+    #[arg(long, default_value_t = 30)]
+    pub days: u16,
+}
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no line was changed or removed, and that it holds what the published snapshot says it does.
+    Verify,
+    /// Print it.
+    Show,
+    /// Print it for other programs.
+    Export {
+        /// One JSON object a line, or syslog lines.
+        #[arg(long, value_enum, default_value_t = AuditFormat::Json)]
+        format: AuditFormat,
+    },
+}
+
+/// Formats of the exported log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuditFormat {
+    /// One JSON object a line.
+    Json,
+    /// RFC 5424.
+    Rfc5424,
 }
 
 /// Publish.

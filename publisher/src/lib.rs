@@ -5,13 +5,17 @@
 //!           packager                              (waits)       rectorat    (signed)  online keys  (served)
 //! ```
 //!
-//! Commands hold no state but the repository's directory, described in [`repository`]. Signing keys are sealed files
+//! Every role is changed as draft → signatures → its place in `roles/` ([`drafts`], [`draft_file`], [`words`]); what
+//! anybody did is in the log ([`audit`]). Commands hold no state but the repository's directory, described in [`repository`]. Signing keys are sealed files
 //! or on tokens, and a command is told where ([`KeyLocation`]); the server's own are the online ones, which can refresh
 //! and brake and nothing else (promise 2).
 
 pub mod cli;
 pub mod commands;
 
+mod audit;
+mod draft_file;
+mod drafts;
 mod key_location;
 mod keyfile;
 mod passphrase;
@@ -19,6 +23,7 @@ mod recipe;
 mod repository;
 mod submission;
 mod token;
+mod words;
 
 pub use key_location::KeyLocation;
 pub use token::{Algorithm, TokenError, TokenUri, TokenUriError};

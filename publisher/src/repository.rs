@@ -21,14 +21,13 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use jiff::SignedDuration;
 use mirabelle_content::durable;
-use mirabelle_keys::{Keyring, Signer};
 use mirabelle_manifests::network::{catalogue_role, metadata_path, target_path};
-use mirabelle_manifests::tuf::{self, Document, RoleDocument, RoleKeys, RoleName, Root, Targets};
+use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Targets};
 use mirabelle_manifests::{Digest, Instant, TargetPath};
 use mirabelle_terminal::{Failure, OrFail, read_config};
 use serde::{Deserialize, Serialize};
 
-use crate::keyfile::Key;
+use crate::drafts::{draft_path, role_path};
 
 /// The most of a metadata file, as readers see it too.
 const MAX_METADATA_BYTES: u64 = 64 << 20;
@@ -45,6 +44,8 @@ pub(crate) struct Lifetimes {
     /// The longest that a college may be cut off and still be served anything new afterwards.
     pub(crate) snapshot_days: u16,
     pub(crate) timestamp_days: u16,
+    /// For so long after its expiry, what a workstation verified before stays usable.
+    pub(crate) grace_days: u16,
 }
 
 impl Default for Lifetimes {
@@ -57,6 +58,7 @@ impl Default for Lifetimes {
             brake_days: 365,
             snapshot_days: 14,
             timestamp_days: 14,
+            grace_days: 30,
         }
     }
 }
@@ -73,24 +75,6 @@ pub(crate) struct Config {
 pub(crate) struct Repository {
     directory: PathBuf,
     config: Config,
-}
-
-/// What became of a document that was edited and signed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Signed {
-    /// Enough keys signed: it goes out with the next `publish`.
-    Complete {
-        /// Its version.
-        version: u64,
-    },
-    /// It waits in `drafts/`.
-    Waiting {
-        /// Keys that signed.
-        have: u32,
-        /// How many it takes.
-        need: u32,
-    },
 }
 
 impl Repository {
@@ -130,6 +114,11 @@ impl Repository {
         self.path("public")
     }
 
+    /// For so many days after its expiry, what was verified before stays usable.
+    pub(crate) fn grace_days(&self) -> u16 {
+        self.config.lifetimes.grace_days
+    }
+
     /// How long `role`'s signature lasts.
     pub(crate) fn expiry(&self, role: &RoleName, now: Instant) -> Instant {
         let days = &self.config.lifetimes;
@@ -149,25 +138,17 @@ impl Repository {
 
     /// The newest signed document of a role.
     pub(crate) fn role<T: RoleDocument>(&self, role: &RoleName) -> Result<Document<T>, Failure> {
-        let path = self.path(&format!("roles/{}.json", role.file_stem()));
+        let path = self.path(&role_path(role));
         read_document(&path)?.ok_or_else(|| Failure::usage(format!("`{}` is missing", path.display())))
     }
 
     /// The exact bytes of the newest signed document of a role.
     pub(crate) fn role_bytes(&self, role: &RoleName) -> Result<Vec<u8>, Failure> {
-        let path = self.path(&format!("roles/{}.json", role.file_stem()));
-        durable::read_if_present(&path, MAX_METADATA_BYTES)
-            .or_fail(|| format!("cannot read `{}`", path.display()))?
-            .ok_or_else(|| Failure::usage(format!("`{}` is missing", path.display())))
-    }
-
-    /// The draft of a role, if one waits for signatures.
-    pub(crate) fn draft<T: RoleDocument>(&self, role: &RoleName) -> Result<Option<Document<T>>, Failure> {
-        read_document(&self.path(&format!("drafts/{}.json", role.file_stem())))
+        self.read(&role_path(role))
     }
 
     pub(crate) fn discard_draft(&self, role: &RoleName) -> Result<(), Failure> {
-        let path = self.path(&format!("drafts/{}.json", role.file_stem()));
+        let path = self.path(&draft_path(role));
         durable::remove_file(&path).or_fail(|| format!("cannot remove `{}`", path.display()))
     }
 
@@ -179,12 +160,10 @@ impl Repository {
 
     /// Reads a file that a role names.
     pub(crate) fn target(&self, path: &TargetPath, digest: Digest) -> Result<Vec<u8>, Failure> {
-        let file = self.target_file(path, digest)?;
-        let bytes = durable::read_if_present(&file, MAX_METADATA_BYTES)
-            .or_fail(|| format!("cannot read `{}`", file.display()))?
-            .ok_or_else(|| Failure::usage(format!("`{}` is missing", file.display())))?;
+        let below = target_path(path, digest).or_fail(|| format!("cannot read `{path}`"))?;
+        let bytes = self.read(&below)?;
         if Digest::of(&bytes) != digest {
-            return Err(Failure::trust(format!("`{}` does not have the digest in its name", file.display())));
+            return Err(Failure::trust(format!("`{below}` does not have the digest in its name")));
         }
         Ok(bytes)
     }
@@ -202,77 +181,12 @@ impl Repository {
         self.target(&path, digest)
     }
 
-    /// Every keyring that must be satisfied before `role`'s document counts.
-    pub(crate) fn keyrings(&self, role: &RoleName) -> Result<Vec<Keyring>, Failure> {
-        let what = || format!("cannot tell who holds the role `{role}`");
-        let root = self.role::<Root>(&RoleName::root())?.signed;
-        if let Some(keys) = root.roles.get(role) {
-            return Ok(vec![keys.keyring(&root.keys).or_fail(what)?]);
-        }
-        let targets = self.role::<Targets>(&RoleName::targets())?.signed;
-        let delegations = targets.delegations.unwrap_or_default();
-        let delegation = delegations.roles.iter().find(|delegation| delegation.name == *role);
-        let delegation = delegation.ok_or_else(|| Failure::usage(format!("nobody delegates to `{role}`")))?;
-        let mut keyrings = vec![delegation.keys.keyring(&delegations.keys).or_fail(what)?];
-        if let Some(quorum) = root.quorums.get(role) {
-            keyrings.push(RoleKeys::keyring(quorum, &root.keys).or_fail(what)?);
-        }
-        Ok(keyrings)
-    }
-
-    /// Signs `new` as the next version of a targets role. When a draft with the same content waits, the signatures
-    /// are added to it; a draft with other content is refused, since whoever signs must know all that she signs.
-    pub(crate) fn sign_targets(
-        &self,
-        role: &RoleName,
-        mut new: Targets,
-        keys: &[Key],
-        now: Instant,
-    ) -> Result<Signed, Failure> {
-        let keyrings = self.keyrings(role)?;
-        for key in keys {
-            if !keyrings.iter().any(|keyring| keyring.get(&key.public().id()).is_some()) {
-                let id = key.public().id();
-                return Err(Failure::trust(format!("key {} does not hold the role `{role}`", id.short())));
-            }
-        }
-        new.version = self.role::<Targets>(role)?.signed.version + 1;
-        new.expires = self.expiry(role, now);
-        let mut signatures = Vec::new();
-        // A draft of a version that is signed already is what a kill left between signing it and removing it.
-        let waiting = self.draft::<Targets>(role)?.filter(|draft| draft.signed.version >= new.version);
-        if let Some(draft) = waiting {
-            if draft.signed.targets != new.targets || draft.signed.delegations != new.delegations {
-                return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
-                    .hint("sign that one, or drop it with --discard-draft"));
-            }
-            new = draft.signed;
-            signatures = draft.signatures;
-        }
-        let what = || format!("cannot sign `{role}`");
-        let fresh =
-            tuf::sign(&new, &keys.iter().map(AsRef::as_ref).collect::<Vec<&dyn Signer>>()).or_fail(what)?;
-        let fresh = Document::<Targets>::parse(&fresh).or_fail(what)?;
-        for signature in &fresh.signatures {
-            signatures.retain(|other: &mirabelle_keys::Signature| other.keyid != signature.keyid);
-            signatures.push(signature.clone());
-        }
-        let bytes = tuf::attach(&new, &signatures).or_fail(what)?;
-        let counts = keyrings.iter().map(|keyring| match keyring.verify(fresh.signed_bytes(), &signatures) {
-            Ok(_) => (0, 0),
-            Err(mirabelle_keys::KeyringError::BelowThreshold { valid, threshold }) => {
-                (threshold - valid, threshold)
-            }
-            Err(_) => (keyring.threshold(), keyring.threshold()),
-        });
-        let (missing, need) = counts.max().unwrap_or_default();
-        if missing > 0 {
-            self.write(&format!("drafts/{}.json", role.file_stem()), &bytes)?;
-            return Ok(Signed::Waiting { have: need - missing, need });
-        }
-        self.write(&format!("roles/{}.json", role.file_stem()), &bytes)?;
-        self.discard_draft(role)?;
-        Ok(Signed::Complete { version: new.version })
+    /// Reads a metadata file below the repository.
+    pub(crate) fn read(&self, below: &str) -> Result<Vec<u8>, Failure> {
+        let path = self.path(below);
+        durable::read_if_present(&path, MAX_METADATA_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?
+            .ok_or_else(|| Failure::usage(format!("`{}` is missing", path.display())))
     }
 
     /// Writes a file below the repository.

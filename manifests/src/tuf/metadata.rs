@@ -208,6 +208,9 @@ pub struct Snapshot {
     spec_version: String,
     /// Counts up.
     pub version: u64,
+    /// Ours: the digest of the newest line of the publisher's audit log, so that its past is kept by every reader.
+    #[serde(rename = "x-audit", default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Digest>,
 }
 role_document!(Snapshot, "snapshot");
 
@@ -363,7 +366,7 @@ constructor!(Root {
     grace_days: None
 });
 constructor!(Timestamp { meta: BTreeMap::new(), issued: None });
-constructor!(Snapshot { meta: BTreeMap::new() });
+constructor!(Snapshot { meta: BTreeMap::new(), audit: None });
 constructor!(Targets { delegations: None, targets: BTreeMap::new() });
 
 #[cfg(test)]

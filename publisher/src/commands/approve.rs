@@ -7,16 +7,17 @@ use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
 use super::Context;
+use super::draft::who;
 use crate::cli::Approve;
+use crate::drafts::Outcome;
 use crate::keyfile;
-use crate::repository::Signed;
 use crate::submission::{Submission, read_catalogue};
 
 #[derive(Serialize)]
 struct Approved {
     releases: Vec<String>,
     #[serde(flatten)]
-    signed: Signed,
+    signed: Outcome,
 }
 
 pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Failure> {
@@ -24,7 +25,7 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
     let _lock = repository.lock()?;
     let role = catalogue_role();
     if arguments.discard_draft {
-        repository.discard_draft(&role)?;
+        repository.drop_draft(&role, context.now)?;
     }
 
     // Decide: everything named must be fit to be approved before anything is signed.
@@ -65,16 +66,15 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
 
     // Act.
     let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
-    let signed = repository.sign_targets(&role, catalogue, &keys, context.now)?;
+    repository.check_holders(std::slice::from_ref(&role), &keys)?;
+    let signed = repository.propose(&role, &catalogue, &keys, context.now)?;
     context.output.print(&Approved { releases, signed }, |approved| {
         let releases = approved.releases.join("`, `");
-        match approved.signed {
-            Signed::Complete { version } => {
+        match &approved.signed {
+            Outcome::Complete { version } => {
                 format!("approved `{releases}` (catalogue version {version}); `publish` makes it known")
             }
-            Signed::Waiting { have, need } => {
-                format!("signed for `{releases}`: {have} of {need} approvers so far")
-            }
+            Outcome::Waiting(progress) => format!("`{releases}` waits: {}", who(progress)),
         }
     });
     Ok(())

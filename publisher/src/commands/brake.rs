@@ -51,8 +51,9 @@ pub(super) fn run(context: &mut Context, arguments: &Pause, pause: bool) -> Resu
     repository.put_target(&path, &bytes)?;
     let mut document = repository.role::<Targets>(&role)?.signed;
     document.targets.insert(path, TargetFile::of(&bytes, None));
-    let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
-    repository.sign_targets(&role, document, &[key], context.now)?;
+    let keys = [keyfile::open(&arguments.key, &mut context.passphrase)?];
+    repository.check_holders(std::slice::from_ref(&role), &keys)?;
+    repository.propose(&role, &document, &keys, context.now)?;
     context.output.print(&Braked { release, paused: pause }, |braked| {
         let verb = if braked.paused { "paused" } else { "resumed" };
         format!("{verb} `{}`; `publish` makes it known", braked.release)

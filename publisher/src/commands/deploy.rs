@@ -7,16 +7,17 @@ use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
 use super::Context;
+use super::draft::who;
 use crate::cli::Deploy;
+use crate::drafts::Outcome;
 use crate::keyfile;
-use crate::repository::Signed;
 
 #[derive(Serialize)]
 struct Deployed {
     release: String,
     colleges: Colleges,
     #[serde(skip_serializing_if = "Option::is_none")]
-    signed: Option<Signed>,
+    signed: Option<Outcome>,
 }
 
 pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failure> {
@@ -44,7 +45,7 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
     let mut signed = None;
     if !arguments.dry_run {
         if arguments.discard_draft {
-            repository.discard_draft(&role)?;
+            repository.drop_draft(&role, context.now)?;
         }
         let bytes = deployment.to_bytes().or_fail(what)?;
         let path = TargetPath::new(DEPLOYMENT_TARGET);
@@ -52,7 +53,8 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
         let mut document = repository.role::<mirabelle_manifests::tuf::Targets>(&role)?.signed;
         document.targets.insert(path, TargetFile::of(&bytes, None));
         let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
-        signed = Some(repository.sign_targets(&role, document, &keys, context.now)?);
+        repository.check_holders(std::slice::from_ref(&role), &keys)?;
+        signed = Some(repository.propose(&role, &document, &keys, context.now)?);
     }
     let release = format!("{} {}", entry.listing.name, entry.listing.version);
     context.output.print(&Deployed { release, colleges, signed }, |deployed| {
@@ -65,11 +67,11 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
         };
         match &deployed.signed {
             None => format!("would deploy `{}` to {place}", deployed.release),
-            Some(Signed::Complete { .. }) => {
+            Some(Outcome::Complete { .. }) => {
                 format!("deployed `{}` to {place}; `publish` makes it known", deployed.release)
             }
-            Some(Signed::Waiting { have, need }) => {
-                format!("signed for `{}` to {place}: {have} of {need} operators so far", deployed.release)
+            Some(Outcome::Waiting(progress)) => {
+                format!("`{}` to {place} waits: {}", deployed.release, who(progress))
             }
         }
     });

@@ -24,6 +24,7 @@ use mirabelle_terminal::{Failure, OrFail, Table};
 use serde::Serialize;
 
 use super::Context;
+use crate::audit::{Event, Record};
 use crate::cli::Init;
 use crate::keyfile::{self, Key};
 use crate::passphrase::Passphrase;
@@ -94,6 +95,9 @@ pub(super) fn run(context: &mut Context, arguments: &Init) -> Result<(), Failure
     let root = keys.root_document(&plan, &repository, context);
     write(&repository, &RoleName::root(), &root, &signers(&keys.root))?;
 
+    let what = vec![format!("{} approvers of whom {} must approve", plan.approvers.0, plan.approvers.1)];
+    let keys = keys.root.iter().map(|key| key.public().id()).collect();
+    repository.record(Record { event: Event::Initialised, document: None, keys, what }, context.now)?;
     let summary = summary(&root, &targets);
     context.output.print(&summary, |summary| {
         let mut table = Table::new(["role", "held by", "keys", "must sign"]).right([3]);
@@ -223,6 +227,7 @@ impl Keys {
         role(RoleName::targets(), vec![self.targets.public()], 1);
         role(RoleName::snapshot(), online.clone(), 1);
         role(RoleName::timestamp(), online, 1);
+        root.grace_days = Some(repository.grace_days());
         let approvers = publics(&self.approvers);
         root.quorums = BTreeMap::from([(catalogue_role(), role_keys(&approvers, plan.approvers.1))]);
         root.keys.extend(approvers.into_iter().map(|key| (key.id(), key)));

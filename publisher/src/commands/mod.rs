@@ -1,15 +1,20 @@
 //! One file per command.
 
 mod approve;
+mod audit;
 mod brake;
 mod build;
+mod check;
 mod deploy;
+mod draft;
 mod init;
 mod key;
 mod packager;
 mod publish;
 mod review;
+mod role;
 mod serve;
+mod sign;
 mod status;
 mod submit;
 mod verify;
@@ -59,6 +64,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(arguments) => brake::run(context, &arguments, false),
         Command::Packager(command) => packager::run(context, command),
         Command::Publish(arguments) => publish::run(context, &arguments),
+        Command::Role(command) => role::run(context, command),
+        Command::Draft(command) => draft::run(context, command),
+        Command::Sign(arguments) => sign::run(context, &arguments),
+        Command::Check(arguments) => check::run(context, &arguments),
+        Command::Audit(command) => audit::run(context, &command),
         Command::Status => status::run(context),
         Command::Verify => runtime()?.block_on(verify::run(context)),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),

@@ -3,20 +3,29 @@
 //! Order is the whole point: content, then documents under names that never change, then the snapshot, and
 //! `timestamp.json` last. Before that rename readers see the old catalogue, after it the new one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::network::{
     brake_role, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, target_path,
 };
 use mirabelle_manifests::tuf::{self, Document, FileMeta, RoleName, Root, Snapshot, Targets, Timestamp};
-use mirabelle_manifests::{Digest, Routes, SignedRelease, TargetPath};
+use mirabelle_manifests::{Digest, Instant, Routes, SignedRelease, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
+use mirabelle_transfer::EncodedForms;
 use serde::Serialize;
 
 use super::Context;
+use crate::audit::{Event, Record};
 use crate::cli::Publish;
 use crate::keyfile;
 use crate::repository::{Repository, read_document};
+
+/// How many earlier versions of each document readers may hold and get the difference from. Nodes ask every few
+/// minutes; whoever was away for longer gets the whole document, compressed.
+const DICTIONARIES: usize = 8;
+const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 #[derive(Serialize)]
 struct Published {
@@ -30,6 +39,9 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let repository = context.repository()?;
     let _lock = repository.lock()?;
     let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
+    // What a kill left between signing and taking effect; then nothing that any reader would refuse.
+    repository.promote(context.now)?;
+    repository.sound_roles()?;
     let root = repository.role::<Root>(&RoleName::root())?.signed;
     for role in [RoleName::snapshot(), RoleName::timestamp()] {
         if !root.roles.get(&role).is_some_and(|keys| keys.keyids.contains(&key.public().id())) {
@@ -45,8 +57,10 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
 
     // Then the documents, each under the name that its version gives it.
     repository.publish_role(&RoleName::root(), root.version, &repository.role_bytes(&RoleName::root())?)?;
-    let mut meta = std::collections::BTreeMap::new();
+    let mut meta = BTreeMap::new();
     let mut releases = 0;
+    // What has encoded forms from now on; those of others are of no use.
+    let mut current = BTreeSet::new();
     for role in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
         let bytes = repository.role_bytes(&role)?;
         let document =
@@ -58,12 +72,19 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
             releases = document.targets.len();
         }
         repository.publish_role(&role, document.version, &bytes)?;
+        current.extend(encode(&repository, &role, &document, &bytes)?);
         meta.insert(role.meta_name(), FileMeta::of(document.version, &bytes));
     }
 
     // Then what says which of them are current.
     let timestamp_path = repository.public().join(metadata_path(&RoleName::timestamp(), None));
     let previous: Option<Document<Timestamp>> = read_document(&timestamp_path)?;
+    let now = Instant::from_second(context.now.as_second()).unwrap_or(context.now);
+    if let Some(last) = previous.as_ref().and_then(|last| last.signed.issued).filter(|issued| *issued > now) {
+        // Readers take it for a floor under their clocks: an earlier one would look like the past to them.
+        return Err(Failure::usage(format!("it is {now} by this server's clock, and the last timestamp was signed at {last}"))
+            .hint("set the clock; if the last one was signed by a clock that ran ahead, replace the timestamp's key: `role replace-key timestamp …`"));
+    }
     let (last_timestamp, last_snapshot) = previous.map_or((0, 0), |last| {
         (last.signed.version, last.signed.snapshot().map_or(0, |snapshot| snapshot.version))
     });
@@ -75,15 +96,28 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     }
     let mut snapshot = Snapshot::new(version, repository.expiry(&RoleName::snapshot(), context.now));
     snapshot.meta = meta;
+    snapshot.audit = repository.audit_head()?;
     let bytes = tuf::sign(&snapshot, &[key.as_ref()]).or_fail(what)?;
     repository.publish_role(&RoleName::snapshot(), version, &bytes)?;
+    let path = metadata_path(&RoleName::snapshot(), Some(version));
+    let earlier = earlier_versions(&repository, &RoleName::snapshot(), version)?;
+    let forms = EncodedForms::of(&repository.public());
+    current.insert(path.clone());
+    forms.add(&path, &bytes, &earlier).or_fail(|| "cannot encode the snapshot".to_owned())?;
+    forms.retain(|path| current.contains(path)).or_fail(|| "cannot publish".to_owned())?;
     let mut timestamp =
         Timestamp::new(last_timestamp + 1, repository.expiry(&RoleName::timestamp(), context.now));
+    timestamp.issued = Some(now);
     timestamp.meta.insert(RoleName::snapshot().meta_name(), FileMeta::of(version, &bytes));
     let bytes = tuf::sign(&timestamp, &[key.as_ref()]).or_fail(what)?;
     durable::sync_file_system(&repository.public()).or_fail(|| "cannot publish".to_owned())?;
     repository.write(&format!("public/{}", metadata_path(&RoleName::timestamp(), None)), &bytes)?;
 
+    let what =
+        if new_releases.is_empty() { vec!["renews freshness".to_owned()] } else { new_releases.clone() };
+    let document = Some((RoleName::snapshot().to_string(), version));
+    let record = Record { event: Event::Published, document, keys: vec![key.public().id()], what };
+    repository.record(record, context.now)?;
     let result = Published { timestamp: timestamp.version, snapshot: version, releases, new_releases };
     context.output.print(&result, |result| {
         let new = match result.new_releases.as_slice() {
@@ -93,6 +127,53 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
         format!("published snapshot {} with {} releases; {new}", result.snapshot, result.releases)
     });
     Ok(())
+}
+
+/// The earlier versions of a role that readers may hold, newest first.
+fn earlier_versions(repository: &Repository, role: &RoleName, version: u64) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut earlier = Vec::new();
+    for version in (1..version).rev().take(DICTIONARIES) {
+        let path = repository.public().join(metadata_path(role, Some(version)));
+        let bytes = durable::read_if_present(&path, MAX_METADATA_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?;
+        earlier.extend(bytes);
+    }
+    Ok(earlier)
+}
+
+/// Makes a role's document, and the small files that it names, cheap for whoever holds an earlier version.
+/// Returns the paths of all of them.
+fn encode(
+    repository: &Repository,
+    role: &RoleName,
+    document: &Targets,
+    bytes: &[u8],
+) -> Result<Vec<String>, Failure> {
+    let what = || format!("cannot encode `{role}`");
+    let forms = EncodedForms::of(&repository.public());
+    let earlier = earlier_versions(repository, role, document.version)?;
+    let path = metadata_path(role, Some(document.version));
+    forms.add(&path, bytes, &earlier).or_fail(what)?;
+    let mut paths = vec![path];
+    if *role == catalogue_role() {
+        // Manifests are fetched by those who want the release, and have no earlier version.
+        return Ok(paths);
+    }
+    for (path, file) in &document.targets {
+        let Some(digest) = file.hashes.sha256() else { continue };
+        let mut before = Vec::new();
+        for role in &earlier {
+            let listed = Document::<Targets>::parse(role).ok();
+            let held = listed.and_then(|role| role.signed.targets.get(path)?.hashes.sha256());
+            if let Some(held) = held.filter(|held| *held != digest) {
+                before.extend(repository.target(path, held).ok().filter(|bytes| !before.contains(bytes)));
+            }
+        }
+        let below = target_path(path, digest).or_fail(what)?;
+        forms.add(&below, &repository.target(path, digest)?, &before).or_fail(what)?;
+        paths.push(below);
+    }
+    Ok(paths)
 }
 
 /// Moves the bundles of approved releases into the served tree, with the routes that lead to them.

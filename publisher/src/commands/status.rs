@@ -10,6 +10,8 @@ use mirabelle_terminal::{Failure, Table};
 use serde::Serialize;
 
 use super::Context;
+use super::draft::who;
+use crate::drafts::Progress;
 use crate::repository::Repository;
 use crate::submission::{Submission, read_catalogue};
 
@@ -17,15 +19,8 @@ use crate::submission::{Submission, read_catalogue};
 struct Status {
     releases: Vec<String>,
     submitted: Vec<String>,
-    drafts: Vec<Draft>,
+    drafts: Vec<Progress>,
     roles: Vec<Role>,
-}
-
-#[derive(Serialize)]
-struct Draft {
-    role: String,
-    signatures: usize,
-    needed: u32,
 }
 
 #[derive(Serialize)]
@@ -46,17 +41,12 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let waiting = repository.submissions()?;
     let waiting = waiting.iter().filter(|submission| catalogue.by_digest(submission.signed.digest).is_none());
     let mut roles = vec![role(&repository.role::<Root>(&RoleName::root())?, context.now)];
-    let mut drafts = Vec::new();
+    let waiting_for_signatures = repository.with_drafts()?;
+    let drafts = repository.drafts()?;
+    let drafts =
+        drafts.keys().map(|role| waiting_for_signatures.progress(role)).collect::<Result<Vec<_>, _>>()?;
     for name in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
         roles.push(Role { role: name.to_string(), ..role(&repository.role::<Targets>(&name)?, context.now) });
-        if let Some(draft) = repository.draft::<Targets>(&name)? {
-            let needed = repository.keyrings(&name)?.iter().map(mirabelle_keys::Keyring::threshold).max();
-            drafts.push(Draft {
-                role: name.to_string(),
-                signatures: draft.signatures.len(),
-                needed: needed.unwrap_or(1),
-            });
-        }
     }
     roles.extend(timestamp(&repository, context.now));
     let status = Status { releases, submitted: waiting.map(Submission::label).collect(), drafts, roles };
@@ -89,7 +79,7 @@ fn render(status: &Status) -> String {
     let drafts: Vec<String> = status
         .drafts
         .iter()
-        .map(|draft| format!("{}: {} of {} signatures", draft.role, draft.signatures, draft.needed))
+        .map(|draft| format!("{} {}: {}", draft.role, draft.version, who(draft)))
         .collect();
     list("drafts waiting for signatures", &drafts);
     let mut table = Table::new(["role", "version", "expires", "days left"]).right([1, 3]);

@@ -8,6 +8,7 @@ use mirabelle_terminal::{Bar, Failure, OrFail};
 use serde::Serialize;
 
 use super::Context;
+use crate::audit::{Event, Record};
 use crate::cli::Submit;
 use crate::submission::Submission;
 
@@ -53,6 +54,10 @@ pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failu
     fs::rename(staging.path(), &destination).or_fail(what)?;
     durable::sync_directory(&submitted).or_fail(what)?;
 
+    let what_for = vec![format!("{label}, manifest {}", built.signed.digest.short())];
+    let record =
+        Record { event: Event::Submitted, document: None, keys: vec![packager.key.id()], what: what_for };
+    repository.record(record, context.now)?;
     let result = Submitted { release: built.signed.digest, label };
     context.output.print(&result, |result| {
         let release = &built.signed.release;
