@@ -34,6 +34,7 @@ struct Context {
     directory: PathBuf,
     output: Output,
     passphrase: Passphrase,
+    /// In whole seconds, as documents are dated: who is authorised now may sign what is dated now.
     now: Instant,
 }
 
@@ -45,11 +46,12 @@ impl Context {
 
 /// Runs a command.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    let now = Instant::now();
     let mut context = Context {
         directory: cli.repository,
         output: Output::new(cli.json),
         passphrase: Passphrase::from_environment(cli.passphrase_file),
-        now: Instant::now(),
+        now: Instant::from_second(now.as_second()).unwrap_or(now),
     };
     let context = &mut context;
     match cli.command {
