@@ -19,6 +19,7 @@ use fs_err as fs;
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory =
         path.parent().ok_or_else(|| io::Error::other(format!("{} has no directory", path.display())))?;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     fs::create_dir_all(directory)?;
     let mut temporary = tempfile::Builder::new()
         .prefix(".new-")

@@ -404,9 +404,9 @@ impl Repository {
                 }
             }
             let Some(sound) = sound else { return Ok(promoted) };
-            for role in sound.keys() {
+            for (role, draft) in &sound {
                 let bytes = self.draft_bytes(role)?.ok_or_else(|| no_draft(role))?;
-                self.write(&role_path(role), &bytes)?;
+                self.write_role(role, draft.version(), &bytes)?;
             }
             for (role, draft) in sound {
                 self.discard_draft(&role)?;

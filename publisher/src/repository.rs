@@ -4,6 +4,7 @@
 //! <repository>/
 //!   repository.toml          how long each role's signature lasts
 //!   roles/<role>.json        the newest document of each role that enough keys signed, published or not
+//!   roots/<n>.root.json      every root since the first: readers follow them one by one
 //!   drafts/<role>.json       a document that still waits for signatures
 //!   targets/…                the files those documents name, under their hashed names
 //!   submitted/<digest>/      releases waiting for approval, then for publication
@@ -212,10 +213,30 @@ impl Repository {
         }
     }
 
+    /// Puts a signed document in its role's place; a root also into the chain that readers follow.
+    pub(crate) fn write_role(&self, role: &RoleName, version: u64, bytes: &[u8]) -> Result<(), Failure> {
+        if *role == RoleName::root() {
+            self.write(&root_path(version), bytes)?;
+        }
+        self.write(&role_path(role), bytes)
+    }
+
+    /// Writes every root for readers, those that came and went between two publications among them.
+    pub(crate) fn publish_roots(&self, newest: u64) -> Result<(), Failure> {
+        for version in 1..=newest {
+            self.publish_role(&RoleName::root(), version, &self.read(&root_path(version))?)?;
+        }
+        Ok(())
+    }
+
     /// The catalogue's targets as signed.
     pub(crate) fn catalogue(&self) -> Result<Targets, Failure> {
         Ok(self.role::<Targets>(&catalogue_role())?.signed)
     }
+}
+
+fn root_path(version: u64) -> String {
+    format!("roots/{version}.root.json")
 }
 
 /// Reads and parses a document, if it is there.

@@ -8,6 +8,7 @@ mod architecture;
 mod bad_input;
 mod forge;
 mod keys_on_tokens;
+mod keys_survive_people;
 mod memory_is_bounded;
 mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;

@@ -4,7 +4,7 @@
 use mirabelle_manifests::network::{DEPLOYMENT_TARGET, catalogue_role, deployment_role};
 use mirabelle_tests::{App, World};
 
-use crate::forge::{key, list, resign};
+use crate::forge::{key, list, publish, resign};
 
 fn world() -> World {
     let mut world = World::new().college("57001").workstations(2).start();
@@ -52,7 +52,7 @@ fn an_online_key_cannot_add_or_move_a_release() {
                     document.targets.clear();
                 }
             });
-            world.publish();
+            publish(&world);
             let college = world.college("57001");
             college.stop_node();
             college.node(["sync"]).fails(4, &format!("`{role}` is not signed as `targets` demands"));

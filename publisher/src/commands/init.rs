@@ -265,7 +265,7 @@ fn write<T: Serialize>(
     keys: &[&dyn Signer],
 ) -> Result<(), Failure> {
     let bytes = tuf::sign(document, keys).or_fail(|| format!("cannot sign `{role}`"))?;
-    repository.write(&format!("roles/{}.json", role.file_stem()), &bytes)
+    repository.write_role(role, 1, &bytes)
 }
 
 fn summary(root: &Root, targets: &Targets) -> Vec<RoleSummary> {

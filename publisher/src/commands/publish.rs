@@ -56,7 +56,7 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let new_releases = publish_releases(&repository)?;
 
     // Then the documents, each under the name that its version gives it.
-    repository.publish_role(&RoleName::root(), root.version, &repository.role_bytes(&RoleName::root())?)?;
+    repository.publish_roots(root.version)?;
     let mut meta = BTreeMap::new();
     let mut releases = 0;
     // What has encoded forms from now on; those of others are of no use.
