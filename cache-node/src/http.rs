@@ -10,7 +10,7 @@
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use mirabelle_manifests::Digest;
+use mirabelle_manifests::{Digest, Instant};
 use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_document, serve_file};
 
 use crate::index::leave_doubt;
@@ -54,7 +54,10 @@ fn object_of(name: &str) -> Option<Digest> {
 }
 
 fn status(site: &Site) -> Response<Body> {
-    match serde_json::to_vec_pretty(&site.state()) {
+    let state = site.state();
+    let mut shown = serde_json::to_value(&state).unwrap_or_default();
+    shown["stale"] = state.is_stale(Instant::now()).into();
+    match serde_json::to_vec_pretty(&shown) {
         Ok(bytes) => {
             let mut response = Response::new(body(bytes));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

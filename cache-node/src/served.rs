@@ -6,11 +6,13 @@
 //! served/metadata/timestamp.json      replaced last: the flip
 //! served/targets/…                    small targets, and the manifests of the releases that are held
 //! served/routes/<release>.json        which of them are here
+//! served/encoded/…                    the newest metadata compressed, and as a difference from the one before
 //! ```
 //!
 //! Invariant: everything that `timestamp.json` leads to, and that the deployment obliges this node to hold, is here
 //! and synced before it is renamed into place. A crash at any instant leaves the old timestamp or the new one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mirabelle_content::durable;
@@ -23,7 +25,7 @@ use mirabelle_manifests::tuf::{
 };
 use mirabelle_manifests::{CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, Routes, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
-use mirabelle_transfer::{FetchError, Fetcher, MetadataStore, Network};
+use mirabelle_transfer::{EncodedForms, FetchError, Fetcher, MetadataStore, Network};
 
 const MAX_METADATA_BYTES: u64 = 64 << 20;
 const MAX_ROOT_BYTES: u64 = 512 << 10;
@@ -121,6 +123,8 @@ impl Served {
             deployment_role(),
             brake_role(),
         ];
+        let forms = EncodedForms::of(&self.directory);
+        let mut current = BTreeSet::new();
         for role in versioned {
             let bytes = trust.read(&role).or_fail(what)?.ok_or_else(|| missing(&role))?;
             let version = version_of(&role, &bytes)?;
@@ -130,7 +134,14 @@ impl Served {
             {
                 durable::write_atomically(&path, &bytes).or_fail(what)?;
             }
+            if role != RoleName::root() {
+                let below = metadata_path(&role, Some(version));
+                let held = self.held(&role, version);
+                forms.add(&below, &bytes, held.as_slice()).or_fail(what)?;
+                current.insert(below);
+            }
         }
+        forms.retain(|path| current.contains(path)).or_fail(what)?;
         let small = [
             (RoleName::targets(), PACKAGERS_TARGET),
             (deployment_role(), DEPLOYMENT_TARGET),
@@ -151,6 +162,19 @@ impl Served {
         durable::sync_file_system(&self.directory).or_fail(what)?;
         durable::write_atomically(&self.path(&metadata_path(&RoleName::timestamp(), None)), &timestamp)
             .or_fail(what)
+    }
+
+    /// The version of a role that is served now, before the flip: what workstations hold.
+    fn held(&self, role: &RoleName, next: u64) -> Option<Vec<u8>> {
+        let snapshot = self.timestamp()?.snapshot()?.version;
+        let version = if *role == RoleName::snapshot() {
+            snapshot
+        } else {
+            let snapshot: Snapshot = self.document(&metadata_path(&RoleName::snapshot(), Some(snapshot)))?;
+            snapshot.meta.get(&role.meta_name())?.version
+        };
+        let path = self.path(&metadata_path(role, Some(version)));
+        (version != next).then(|| durable::read_if_present(&path, MAX_METADATA_BYTES).ok().flatten())?
     }
 
     /// Copies the served metadata into `directory` as a [`MetadataStore`], to be verified like anybody's.

@@ -7,6 +7,7 @@ mod any_index_can_be_deleted;
 mod architecture;
 mod bad_input;
 mod forge;
+mod freshness_under_a_cut_link;
 mod keys_on_tokens;
 mod keys_survive_people;
 mod memory_is_bounded;

@@ -11,6 +11,8 @@ use crate::site::State;
 struct Status {
     college: String,
     stale: bool,
+    /// Since when what is served has not been renewed.
+    stale_since: Option<Instant>,
     #[serde(flatten)]
     state: State,
 }
@@ -18,7 +20,9 @@ struct Status {
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let state = context.site.state();
-    let status = Status { college: config.college.to_string(), stale: state.is_stale(Instant::now()), state };
+    let stale = state.is_stale(Instant::now());
+    let stale_since = state.fresh_until.filter(|_| stale);
+    let status = Status { college: config.college.to_string(), stale, stale_since, state };
     context.output.print(&status, |status| {
         let state = &status.state;
         let when =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mirabelle_manifests::{PackageName, Platform};
+use mirabelle_manifests::{Instant, PackageName, Platform};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ struct Changed {
     #[serde(flatten)]
     plan: Shown,
     received_bytes: u64,
+    /// Since when the catalogue it was decided by has not been renewed; null while it is fresh.
+    stale_since: Option<Instant>,
 }
 
 pub(super) async fn install(
@@ -85,7 +87,12 @@ async fn execute(
     }
     let received = || source.map_or(0, |source| source.fetcher.meter().received());
     let generation = begun.executor.execute(plan, source, reason).await?;
-    let changed = Changed { generation: generation.number, plan: shown, received_bytes: received() };
+    let changed = Changed {
+        generation: generation.number,
+        plan: shown,
+        received_bytes: received(),
+        stale_since: source.and_then(|source| source.network.stale_since()),
+    };
     context.output.print(&changed, |changed| {
         if plan.is_empty() { changed.plan.render() } else { format!("{}\ndone", changed.plan.render()) }
     });

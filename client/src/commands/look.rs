@@ -15,6 +15,8 @@ struct Refreshed {
     snapshot: u64,
     releases: usize,
     fresh_until: Option<Instant>,
+    /// Since when the catalogue has not been renewed; null while it is fresh.
+    stale_since: Option<Instant>,
     pending: Vec<String>,
 }
 
@@ -32,6 +34,7 @@ pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
         snapshot: network.trusted.snapshot().map_or(0, |snapshot| snapshot.version),
         releases: network.catalogue.iter().count(),
         fresh_until: network.trusted.timestamp().map(|timestamp| timestamp.expires),
+        stale_since: network.stale_since(),
         pending: pending.collect(),
     };
     context.output.print(&refreshed, |refreshed| {

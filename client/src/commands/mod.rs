@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Instant, PackageName, Platform};
 use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
-use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh};
+use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh_or_keep};
 
 use crate::cli::{Cli, Command, Settings};
 use crate::config::Config;
@@ -38,9 +38,10 @@ impl Context {
     /// Asks the node for what is new.
     async fn refresh(&self, config: &Config) -> Result<(Fetcher, Network), Failure> {
         let fetcher = ask(config)?;
-        let network = refresh(&fetcher, &self.layout.trust(), self.now)
+        let network = refresh_or_keep(&fetcher, &self.layout.trust(), self.now)
             .await
             .or_fail(|| format!("cannot refresh from the node {}", config.node))?;
+        say_how_fresh(&network);
         Ok((fetcher, network))
     }
 
@@ -52,10 +53,12 @@ impl Context {
                 Failure::no("this workstation has not asked its node yet").hint("run `mirabelle refresh`")
             );
         }
-        kept_network(&self.layout.trust(), self.now)
+        let network = kept_network(&self.layout.trust(), self.now)
             .await
             .or_fail(|| "cannot read what was learnt at the last refresh".to_owned())
-            .map_err(|failure| failure.hint("run `mirabelle refresh`"))
+            .map_err(|failure| failure.hint("run `mirabelle refresh`"))?;
+        say_how_fresh(&network);
+        Ok(network)
     }
 
     /// Takes the lock and brings the directory in order.
@@ -65,6 +68,22 @@ impl Context {
         let store = self.layout.objects()?;
         let executor = Executor { layout: &self.layout, store, now: self.now };
         Ok(Begun { executor, interrupted, current: self.layout.current_generation()?, _lock: lock })
+    }
+}
+
+/// Says what a person must know about what follows: the college is cut off, or the clock is wrong.
+fn say_how_fresh(network: &Network) {
+    if let Some(since) = network.stale_since() {
+        eprintln!(
+            "warning: the catalogue has not been renewed since {since:.0}; what was known before can still be \
+             installed, and nothing newer is accepted"
+        );
+    }
+    if let Some(clock) = network.clock_behind() {
+        eprintln!(
+            "warning: this machine's clock says {:.0}, but the catalogue was signed at {:.0}: set the clock",
+            clock.says, clock.at_least
+        );
     }
 }
 
