@@ -15,4 +15,5 @@ pub mod commands;
 mod keyfile;
 mod recipe;
 mod repository;
+mod sbom;
 mod submission;
