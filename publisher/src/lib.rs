@@ -15,5 +15,6 @@ pub mod commands;
 mod keyfile;
 mod recipe;
 mod repository;
+mod review;
 mod sbom;
 mod submission;
