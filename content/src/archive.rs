@@ -20,6 +20,10 @@ const XZ_MEMORY_KIB: u32 = 192 << 10;
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// What may follow the end of a tar: padding to the block size of any tape.
 const MAX_TRAILING_BYTES: u64 = 1 << 20;
+/// The longest control file of a Debian package; the longest in Debian has some 20 kB.
+const MAX_CONTROL_BYTES: u64 = 1 << 20;
+/// The largest `control.tar`, unpacked: the digests of 300,000 files and the scripts.
+const MAX_CONTROL_TAR_BYTES: u64 = 64 << 20;
 /// The longest target of a link in a zip.
 const MAX_LINK_BYTES: u64 = 4096;
 
@@ -89,6 +93,27 @@ pub fn unpack(
     result.map_err(|failure| match failure {
         Failure::Read(source) => ArchiveError::Unreadable { archive: name, format, source },
         Failure::Entry(source) => ArchiveError::Refused { archive: name, source },
+    })
+}
+
+/// What a Debian package says about itself: its control file (deb-control(5)).
+pub fn deb_control(archive: &Path) -> Result<Vec<u8>, ArchiveError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let member = deb_member(BufReader::new(fs::File::open(archive)?), "control.tar")?;
+        let mut tar = TarReader::new(decompress(BufReader::new(member))?.take(MAX_CONTROL_TAR_BYTES));
+        while let Some(entry) = tar.next()? {
+            if matches!(entry.path.as_str(), "control" | "./control") && entry.size <= MAX_CONTROL_BYTES {
+                let mut control = Vec::new();
+                tar.take(entry.size).read_to_end(&mut control)?;
+                return Ok(control);
+            }
+        }
+        Err(invalid("it holds no control file"))
+    };
+    read().map_err(|source| ArchiveError::Unreadable {
+        archive: archive.display().to_string(),
+        format: Format::Deb,
+        source,
     })
 }
 
@@ -234,32 +259,35 @@ fn wheel_path(path: &str) -> Option<String> {
     })
 }
 
-/// A .deb is an `ar` of `debian-binary`, `control.tar.*` and `data.tar.*` (deb(5)).
-fn unpack_deb(
-    mut reader: impl io::BufRead,
-    selection: &Selection,
-    staging: &mut Staging,
-) -> Result<(), Failure> {
-    let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
+fn unpack_deb(reader: impl io::BufRead, selection: &Selection, staging: &mut Staging) -> Result<(), Failure> {
+    let member = deb_member(reader, "data.tar")?;
+    unpack_tar(decompress(BufReader::new(member))?, selection, staging)
+}
+
+/// A .deb is an `ar` of `debian-binary`, `control.tar.*` and `data.tar.*` (deb(5)); this is the one whose name begins
+/// with `wanted`.
+fn deb_member<R: io::BufRead>(mut reader: R, wanted: &str) -> io::Result<io::Take<R>> {
     let mut magic = [0_u8; 8];
     reader.read_exact(&mut magic)?;
     if &magic != b"!<arch>\n" {
-        return Err(invalid("it is no ar archive").into());
+        return Err(invalid("it is no ar archive"));
     }
     loop {
         // name 16, mtime 12, uid 6, gid 6, mode 8, size 10, end 2
         let mut header = [0_u8; 60];
-        reader.read_exact(&mut header).map_err(|_| invalid("it holds no data.tar"))?;
+        reader.read_exact(&mut header).map_err(|_| invalid(&format!("it holds no {wanted}")))?;
         let field = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map_or("", str::trim);
         let size: u64 = field(48..58).parse().map_err(|_| invalid("a member's size is not a number"))?;
-        let name = field(0..16).trim_end_matches('/');
-        let mut member = reader.by_ref().take(size);
-        if name.starts_with("data.tar") {
-            return unpack_tar(decompress(BufReader::new(member))?, selection, staging);
+        if field(0..16).starts_with(wanted) {
+            return Ok(reader.take(size));
         }
-        io::copy(&mut member, &mut io::sink())?;
+        io::copy(&mut reader.by_ref().take(size), &mut io::sink())?;
         if size % 2 == 1 {
             reader.read_exact(&mut [0_u8])?;
         }
     }
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
 }

@@ -33,7 +33,7 @@ pub use names::{NameError, PackageName, Platform, SiteId, Text, Version};
 pub use packagers::{Packager, PackagerRefusal, Packagers};
 pub use path::{EntryPath, PathError, PathPattern, TargetPath};
 pub use release::{
-    Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, Mode, Node,
-    Object, RELEASE_PLACEHOLDER, Release, ReleaseError, SignedRelease, release_target,
+    Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, MAX_SBOM_BYTES,
+    Mode, Node, Object, RELEASE_PLACEHOLDER, Release, ReleaseError, Sbom, SignedRelease, release_target,
 };
 pub use routes::Routes;

@@ -58,6 +58,11 @@ pub fn bundle_path(digest: Digest) -> String {
     format!("bundles/{digest}.tar.zst")
 }
 
+/// `sboms/<digest>.cdx.json`
+pub fn sbom_path(digest: Digest) -> String {
+    format!("sboms/{digest}.cdx.json")
+}
+
 /// `objects/ab/cdef…`
 pub fn object_path(digest: Digest) -> String {
     format!("objects/{}", digest.fanned_out())

@@ -24,6 +24,8 @@ use crate::{Digest, EntryPath, Json, TargetPath};
 pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// The largest release, unpacked. Twice the largest package a school installs today.
 pub const MAX_RELEASE_BYTES: u64 = 64 << 30;
+/// The largest SBOM: one of some 30,000 components.
+pub const MAX_SBOM_BYTES: u64 = 16 << 20;
 
 const RELEASE_TYPE: &str = "release";
 /// The layout of this document; a reader refuses one it does not know.
@@ -61,6 +63,9 @@ pub struct Release {
     pub name: PackageName,
     /// What it runs on.
     pub platform: Platform,
+    /// The list of what is in it. Releases of before there were any have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<Sbom>,
     /// Orders the releases of a package and platform.
     pub sequence: u64,
     /// What it is, in a sentence or three.
@@ -89,6 +94,22 @@ pub struct Frame {
     pub length: u64,
     /// Bytes in the bundle.
     pub size: u64,
+}
+
+/// The SBOM that goes with a release: a CycloneDX JSON file beside its bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sbom {
+    /// Digest of the file.
+    pub sha256: Digest,
+    /// Length of the file in bytes.
+    pub size: u64,
+}
+
+impl Sbom {
+    /// What a release says about an SBOM of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { sha256: Digest::of(bytes), size: bytes.len() as u64 }
+    }
 }
 
 /// A file, link or empty directory of a release.
@@ -225,6 +246,9 @@ pub enum ReleaseError {
     /// More bytes than a release may have.
     #[error("the release unpacks to {0} bytes, more than 64 GiB")]
     Oversized(u64),
+    /// An SBOM of more bytes than anybody reads.
+    #[error("the SBOM has {0} bytes, more than 16 MiB")]
+    OversizedSbom(u64),
     /// A launcher without a command, or whose program the release does not hold.
     #[error("launcher `{launcher}` starts `{program}`, which is not an executable file of the release")]
     LauncherProgram {
@@ -293,11 +317,19 @@ impl Release {
             licence: about.licence,
             name: about.name,
             platform: about.platform,
+            sbom: None,
             sequence: about.sequence,
             summary: about.summary,
             title: about.title,
             version: about.version,
         };
+        release.check()?;
+        Ok(release)
+    }
+
+    /// The release with this SBOM.
+    pub fn with_sbom(self, sbom: Sbom) -> Result<Self, ReleaseError> {
+        let release = Self { sbom: Some(sbom), ..self };
         release.check()?;
         Ok(release)
     }
@@ -391,6 +423,9 @@ impl Release {
     }
 
     fn check_content(&self) -> Result<(), ReleaseError> {
+        if let Some(Sbom { size, .. }) = self.sbom.filter(|sbom| sbom.size > MAX_SBOM_BYTES) {
+            return Err(ReleaseError::OversizedSbom(size));
+        }
         let size = self.bundle.size;
         let sum = self.bundle.frames.iter().try_fold(0_u64, |sum, frame| sum.checked_add(frame.size));
         if sum != Some(size) {

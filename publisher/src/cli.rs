@@ -43,7 +43,7 @@ pub enum Command {
     /// Hand a built release in for approval.
     Submit(Submit),
     /// Show what a submitted release changes against the one approved before it.
-    Review(ReleaseName),
+    Review(Review),
     /// Approve submitted releases with an approver's key.
     Approve(Approve),
     /// Decide which colleges get an approved release.
@@ -187,6 +187,17 @@ pub struct ReleaseName {
     /// Its platform, if there are several.
     #[arg(long)]
     pub platform: Option<Platform>,
+}
+
+/// Review.
+#[derive(Debug, Args)]
+pub struct Review {
+    /// The submitted release.
+    #[command(flatten)]
+    pub release: ReleaseName,
+    /// Write it as a page for a browser, too.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `NAME@VERSION`

@@ -21,6 +21,8 @@ mod keyfile;
 mod passphrase;
 mod recipe;
 mod repository;
+mod review;
+mod sbom;
 mod submission;
 mod token;
 mod words;

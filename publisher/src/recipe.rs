@@ -8,6 +8,7 @@
 //! date = "2026-11-01T00:00:00Z"        # when it was packaged; now, if not given
 //! licence = "MIT"
 //! categories = ["Development"]
+//! sbom = "ruff.cdx.json"               # a CycloneDX JSON; made of what can be known, if not given
 //! title   = { fr = "Ruff", en = "Ruff" }
 //! summary = { fr = "Vérifie le code Python", en = "Checks Python code" }
 //!
@@ -15,6 +16,7 @@
 //! path = "ruff-0.17.5.whl"             # relative to the recipe
 //! kind = "wheel"                       # directory, tar, zip, wheel, deb
 //! sha256 = "…"                         # optional: refuse any other file
+//! url = "https://…"                    # optional: where it was fetched, for the SBOM
 //! strip = 0                            # leading path segments to drop
 //! prefix = "lib"                       # where to put it
 //! exclude = ["*.dist-info"]
@@ -28,13 +30,15 @@
 
 use std::path::{Path, PathBuf};
 
-use mirabelle_content::archive::{Format, Limits, Selection, unpack};
+use mirabelle_content::archive::{Format, Limits, Selection, deb_control, unpack};
 use mirabelle_content::{SourceNode, Staging, digest, durable, scan_tree};
 use mirabelle_manifests::{
     Description, Digest, EntryPath, Instant, Launcher, PackageName, PathPattern, Platform, Text, Version,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Deserialize;
+
+use crate::sbom::{self, Component, Inventory};
 
 /// The most of a recipe.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -53,6 +57,7 @@ pub(crate) struct Recipe {
     categories: Vec<String>,
     title: Text,
     summary: Text,
+    sbom: Option<PathBuf>,
     source: Vec<Source>,
     #[serde(default)]
     launcher: Vec<Launcher>,
@@ -77,6 +82,7 @@ struct Source {
     path: PathBuf,
     kind: SourceKind,
     sha256: Option<Digest>,
+    url: Option<String>,
     #[serde(default)]
     strip: usize,
     prefix: Option<EntryPath>,
@@ -118,6 +124,21 @@ impl Recipe {
         }
     }
 
+    /// The SBOM that the recipe supplies, if it does.
+    pub(crate) fn supplied_sbom(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(path) = &self.sbom else { return Ok(None) };
+        let path = self.directory.join(path);
+        let bytes = sbom::read(&path)?
+            .ok_or_else(|| Failure::usage(format!("the SBOM `{}` does not exist", path.display())))?;
+        Inventory::parse(&bytes).or_fail(|| format!("cannot use the SBOM `{}`", path.display()))?;
+        Ok(Some(bytes))
+    }
+
+    /// What an SBOM can say about the sources.
+    pub(crate) fn components(&self) -> Result<Vec<Component>, Failure> {
+        self.source.iter().filter_map(|source| source.component(&self.directory).transpose()).collect()
+    }
+
     /// Unpacks every source into `tree`.
     pub(crate) fn unpack(&self, tree: &Path) -> Result<(), Failure> {
         let mut staging = Staging::new(tree, Limits::default());
@@ -149,11 +170,34 @@ impl Recipe {
     }
 }
 
-fn check_digest(path: &Path, expected: Option<Digest>) -> Result<(), Failure> {
-    let Some(expected) = expected else { return Ok(()) };
+impl Source {
+    /// The source as a component; nothing for a directory, whose name means something to its packager alone.
+    fn component(&self, directory: &Path) -> Result<Option<Component>, Failure> {
+        let path = directory.join(&self.path);
+        let what = || format!("cannot read the source `{}`", path.display());
+        let Some(name) = path.file_name() else { return Ok(None) };
+        let name = name.to_string_lossy();
+        let package = match self.kind {
+            SourceKind::Directory => return Ok(None),
+            SourceKind::Wheel => sbom::wheel(&name),
+            SourceKind::Deb => sbom::debian(&deb_control(&path).or_fail(what)?),
+            SourceKind::Tar | SourceKind::Zip => None,
+        };
+        let mut component = package.unwrap_or_else(|| Component::file(&name));
+        component.fetched_as(digest_of(&path)?, self.url.as_deref());
+        Ok(Some(component))
+    }
+}
+
+fn digest_of(path: &Path) -> Result<Digest, Failure> {
     let what = || format!("cannot read the source `{}`", path.display());
     let mut file = fs_err::File::open(path).or_fail(what)?;
-    let (got, _) = digest(&mut file).or_fail(what)?;
+    Ok(digest(&mut file).or_fail(what)?.0)
+}
+
+fn check_digest(path: &Path, expected: Option<Digest>) -> Result<(), Failure> {
+    let Some(expected) = expected else { return Ok(()) };
+    let got = digest_of(path)?;
     if got == expected {
         return Ok(());
     }

@@ -9,7 +9,7 @@
 //!   targets/…                the files those documents name, under their hashed names
 //!   submitted/<digest>/      releases waiting for approval, then for publication
 //!   public/                  what is served; written by `publish` alone
-//!     metadata/ targets/ bundles/ routes/
+//!     metadata/ targets/ bundles/ sboms/ routes/
 //!   lock                     held by whoever writes
 //! ```
 //!

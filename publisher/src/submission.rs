@@ -1,18 +1,19 @@
-//! Releases that were handed in: `submitted/<digest>/release.json` and `bundle.tar.zst`.
+//! Releases that were handed in: `submitted/<digest>/release.json`, `bundle.tar.zst` and `sbom.cdx.json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::network::{PACKAGERS_TARGET, catalogue_role};
+use mirabelle_manifests::network::{PACKAGERS_TARGET, catalogue_role, sbom_path};
 use mirabelle_manifests::tuf::{RoleName, Targets};
 use mirabelle_manifests::{
-    Catalogue, CatalogueEntry, Digest, MAX_MANIFEST_BYTES, Packagers, Platform, SignedRelease,
+    Catalogue, CatalogueEntry, Digest, MAX_MANIFEST_BYTES, Packagers, Platform, Sbom, SignedRelease,
 };
 use mirabelle_terminal::{Failure, OrFail};
 
 use crate::cli::NameAtVersion;
 use crate::repository::Repository;
+use crate::sbom;
 
 /// A built or submitted release.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ impl Submission {
         self.directory.join("bundle.tar.zst")
     }
 
+    pub(crate) fn sbom(&self) -> PathBuf {
+        self.directory.join(sbom::FILE_NAME)
+    }
+
     pub(crate) fn label(&self) -> String {
         let release = &self.signed.release;
         format!("{} {} ({})", release.name, release.version, release.platform)
@@ -47,6 +52,15 @@ impl Submission {
 impl Repository {
     pub(crate) fn submission_directory(&self, release: Digest) -> PathBuf {
         self.path("submitted").join(release.to_string())
+    }
+
+    /// The SBOM of a release that was handed in or published; `None` when it was signed without one.
+    pub(crate) fn sbom(&self, signed: &SignedRelease) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(expected) = signed.release.sbom else { return Ok(None) };
+        let submitted = self.submission_directory(signed.digest).join(sbom::FILE_NAME);
+        let published = self.public().join(sbom_path(expected.sha256));
+        let path = if submitted.exists() { submitted } else { published };
+        checked_sbom(&path, expected).map(Some)
     }
 
     /// Everything that was handed in and has not been published yet.
@@ -120,6 +134,21 @@ impl Repository {
     pub(crate) fn packagers(&self) -> Result<Packagers, Failure> {
         let bytes = self.only_target(&RoleName::targets(), PACKAGERS_TARGET)?;
         Packagers::parse(&bytes).or_fail(|| format!("`{PACKAGERS_TARGET}` cannot be read"))
+    }
+}
+
+/// Reads the SBOM at `path`, which must be the one that a release was signed with.
+pub(crate) fn checked_sbom(path: &Path, expected: Sbom) -> Result<Vec<u8>, Failure> {
+    match sbom::read(path)? {
+        Some(bytes) if Sbom::of(&bytes) == expected => Ok(bytes),
+        Some(_) => Err(Failure::trust(format!(
+            "`{}` is not the SBOM that the release was signed with",
+            path.display()
+        ))),
+        None => Err(Failure::trust(format!(
+            "the SBOM `{}`, which the release was signed with, is missing",
+            path.display()
+        ))),
     }
 }
 

@@ -13,5 +13,6 @@ mod keys_survive_people;
 mod memory_is_bounded;
 mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;
+mod review_shows_what_is_approved;
 mod the_main_job;
 mod two_bodies;

@@ -6,7 +6,7 @@ use std::path::Path;
 use fs_err as fs;
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::network::{
-    DEPLOYMENT_TARGET, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path,
+    DEPLOYMENT_TARGET, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, sbom_path,
 };
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Digest, Listing, SignedRelease};
@@ -53,6 +53,8 @@ fn list_by_hand(world: &World, built: &Path, signers: &[&SigningKey]) {
     });
     let public = world.path("repository/public");
     write(&public.join(bundle_path(release.bundle.sha256)), &fs::read(built.join("bundle.tar.zst")).unwrap());
+    let sbom = release.sbom.unwrap();
+    write(&public.join(sbom_path(sbom.sha256)), &fs::read(built.join("sbom.cdx.json")).unwrap());
     write(&public.join(routes_path(Digest::of(&manifest))), br#"{"bundle":true}"#);
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::Staging;
-use mirabelle_content::archive::{ArchiveError, Format, Limits, Selection, unpack};
+use mirabelle_content::archive::{ArchiveError, Format, Limits, Selection, deb_control, unpack};
 use mirabelle_content::scan_tree;
 
 struct Bench {
@@ -130,6 +130,39 @@ fn damaged_archives_are_refused_whatever_they_claim_to_be() {
     for (name, format, bytes) in cases {
         let result = Bench::new().unpack(&bytes, format, &Selection::default());
         assert!(result.is_err(), "{name}");
+    }
+}
+
+/// An `ar` of these members, as `dpkg-deb` writes it.
+fn deb_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut deb = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        let size = content.len();
+        deb.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 100_644).into_bytes());
+        deb.extend_from_slice(content);
+        deb.extend((size % 2 == 1).then_some(b'\n'));
+    }
+    deb
+}
+
+#[test]
+fn a_deb_says_what_it_is_and_gives_its_files() {
+    let file = tar::EntryType::Regular;
+    let control = tar_of(&[("./md5sums", file, "", b"x"), ("./control", file, "", b"Package: x\n")]);
+    let data = zstd::encode_all(&tar_of(&[("./usr/bin/x", file, "", b"x")])[..], 1).unwrap();
+    let members = [("debian-binary", &b"2.0"[..]), ("control.tar", &control), ("data.tar.zst", &data)];
+    let bench = Bench::new();
+    assert_eq!(bench.unpack(&deb_of(&members), Format::Deb, &Selection::default()).unwrap(), ["usr/bin/x"]);
+    let control_of = |bytes: &[u8]| {
+        let path = bench.directory.path().join("x.deb");
+        fs::write(&path, bytes).unwrap();
+        deb_control(&path)
+    };
+    assert_eq!(control_of(&deb_of(&members)).unwrap(), b"Package: x\n");
+
+    let large = tar_of(&[("./control", file, "", &vec![b'x'; (1 << 20) + 1])]);
+    for members in [&members[..1], &[("control.tar", &data[..])], &[("control.tar", &large[..])]] {
+        assert!(control_of(&deb_of(members)).is_err());
     }
 }
 

@@ -2,8 +2,8 @@
 
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::{
-    Bundle, Description, Digest, Entry, Frame, Launcher, Mode, Node, Platform, Release, ReleaseError,
-    SignedRelease, Text,
+    Bundle, Description, Digest, Entry, Frame, Launcher, MAX_SBOM_BYTES, Mode, Node, Platform, Release,
+    ReleaseError, Sbom, SignedRelease, Text,
 };
 
 fn description() -> Description {
@@ -52,6 +52,21 @@ fn comes_back_as_it_was_signed() {
     let text = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\": 1");
     let signed = SignedRelease::parse(text.as_bytes()).unwrap();
     assert!(!key.public().verifies(&signed.signed_bytes, &signed.signatures[0]));
+}
+
+#[test]
+fn its_sbom_is_signed_with_it_and_bounded() {
+    let key = SigningKey::generate();
+    let plain = release(vec![file("a")]).unwrap();
+    let without = String::from_utf8(plain.sign(&key).unwrap()).unwrap();
+    assert!(!without.contains("sbom"), "{without}");
+    assert_eq!(SignedRelease::parse(without.as_bytes()).unwrap().release.sbom, None);
+
+    let sbom = Sbom::of(b"{}");
+    let bytes = plain.clone().with_sbom(sbom).unwrap().sign(&key).unwrap();
+    assert_eq!(SignedRelease::parse(&bytes).unwrap().release.sbom, Some(sbom));
+    let large = Sbom { size: MAX_SBOM_BYTES + 1, ..sbom };
+    assert!(matches!(plain.with_sbom(large), Err(ReleaseError::OversizedSbom(_))));
 }
 
 #[test]

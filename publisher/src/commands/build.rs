@@ -1,11 +1,12 @@
 //! `build`: a recipe's sources, unpacked, bundled, described and signed by their packager.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::bundle::{WriteOptions, verify_bundle, write_bundle};
-use mirabelle_content::{SourceNode, durable, scan_tree};
-use mirabelle_manifests::{Digest, Release};
+use mirabelle_content::{SourceFile, SourceNode, durable, scan_tree};
+use mirabelle_manifests::{Description, Digest, Release, Sbom};
 use mirabelle_terminal::{Bar, Failure, OrFail, bytes};
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use super::Context;
 use crate::cli::Build;
 use crate::keyfile;
 use crate::recipe::Recipe;
+use crate::sbom::{self, MAX_PAPER_BYTES, Papers};
 
 #[derive(Serialize)]
 struct Built {
@@ -21,6 +23,7 @@ struct Built {
     files: usize,
     installed_bytes: u64,
     bundle_bytes: u64,
+    sbom: Digest,
 }
 
 pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failure> {
@@ -38,6 +41,9 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     let total =
         files.iter().map(|file| if let SourceNode::File { size, .. } = file.node { size } else { 0 }).sum();
 
+    let about = recipe.description(context.now);
+    let sbom = sbom_of(&recipe, &about, &tree, &files)?;
+
     let result = work.path().join("result");
     fs::create_dir(&result).or_fail(what)?;
     let bundle_path = result.join("bundle.tar.zst");
@@ -48,7 +54,9 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     let (entries, described) =
         write_bundle(&tree, &files, options, &mut bundle, &|bytes| bar.advance(bytes)).or_fail(what)?;
     bar.finish();
-    let release = Release::new(recipe.description(context.now), entries, described).or_fail(what)?;
+    let release = Release::new(about, entries, described)
+        .and_then(|release| release.with_sbom(Sbom::of(&sbom)))
+        .or_fail(what)?;
 
     // What was made is read back as everybody will read it, before anything is signed.
     let bar = Bar::bytes("checking the bundle", release.bundle.size);
@@ -56,6 +64,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     verify_bundle(written, &release, &mut |bytes| bar.advance(bytes)).or_fail(what)?;
     bar.finish();
 
+    durable::write_atomically(&result.join(sbom::FILE_NAME), &sbom).or_fail(what)?;
     let manifest = release.sign(key.as_ref()).or_fail(what)?;
     durable::write_atomically(&result.join("release.json"), &manifest).or_fail(what)?;
     let destination = arguments.out.join(recipe.label());
@@ -68,6 +77,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
         files: files.len(),
         installed_bytes: release.installed_size(),
         bundle_bytes: release.bundle.size,
+        sbom: Digest::of(&sbom),
     };
     context.output.print(&built, |built| {
         format!(
@@ -80,4 +90,30 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
         )
     });
     Ok(())
+}
+
+/// The SBOM that the recipe supplies, or one made of its sources and of the papers in the tree.
+fn sbom_of(
+    recipe: &Recipe,
+    about: &Description,
+    tree: &Path,
+    files: &[SourceFile],
+) -> Result<Vec<u8>, Failure> {
+    if let Some(supplied) = recipe.supplied_sbom()? {
+        return Ok(supplied);
+    }
+    let what = || format!("cannot list what is in `{}`", recipe.label());
+    let mut components = recipe.components()?;
+    for file in files {
+        let SourceNode::File { .. } = file.node else { continue };
+        let Some(papers) = Papers::at(file.path.as_str()) else { continue };
+        let mut bytes = Vec::new();
+        let reader = fs::File::open(tree.join(file.path.as_str())).or_fail(what)?;
+        reader.take(MAX_PAPER_BYTES).read_to_end(&mut bytes).or_fail(what)?;
+        if let Some(mut component) = papers.read(&bytes) {
+            component.found_at(file.path.as_str());
+            components.push(component);
+        }
+    }
+    sbom::generate(about, components).or_fail(what)
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::network::{
-    brake_role, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, target_path,
+    brake_role, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, sbom_path,
+    target_path,
 };
 use mirabelle_manifests::tuf::{self, Document, FileMeta, RoleName, Root, Snapshot, Targets, Timestamp};
 use mirabelle_manifests::{Digest, Instant, Routes, SignedRelease, TargetPath};
@@ -176,7 +177,7 @@ fn encode(
     Ok(paths)
 }
 
-/// Moves the bundles of approved releases into the served tree, with the routes that lead to them.
+/// Moves the bundles and SBOMs of approved releases into the served tree, with the routes that lead to them.
 fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
     let mut published = Vec::new();
     for (path, file) in repository.catalogue()?.targets {
@@ -184,14 +185,22 @@ fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
         let digest =
             file.hashes.sha256().ok_or_else(|| Failure::trust(format!("`{path}` has no SHA-256")))?;
         let manifest = repository.target(&path, digest)?;
-        let release = SignedRelease::parse(&manifest).or_fail(what)?.release;
+        let signed = SignedRelease::parse(&manifest).or_fail(what)?;
+        let release = &signed.release;
         let bundle = repository.public().join(bundle_path(release.bundle.sha256));
+        let sbom = release.sbom.map(|sbom| repository.public().join(sbom_path(sbom.sha256)));
+        let listed = sbom.as_ref().is_none_or(|sbom| sbom.exists());
         let routes = repository.public().join(routes_path(digest));
         let submitted = repository.submission_directory(digest);
-        if routes.exists() && bundle.exists() {
+        if routes.exists() && bundle.exists() && listed {
             // Killed before it had gone, it would be taken for one that still waits.
             durable::remove_tree(&submitted).or_fail(what)?;
             continue;
+        }
+        if let Some(path) = sbom.filter(|_| !listed)
+            && let Some(bytes) = repository.sbom(&signed)?
+        {
+            durable::write_atomically(&path, &bytes).or_fail(what)?;
         }
         if !bundle.exists() {
             if let Some(directory) = bundle.parent() {

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::Context;
 use crate::audit::{Event, Record};
 use crate::cli::Submit;
-use crate::submission::Submission;
+use crate::sbom::{self, Inventory};
+use crate::submission::{Submission, checked_sbom};
 
 #[derive(Serialize)]
 struct Submitted {
@@ -40,6 +41,12 @@ pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failu
     if destination.exists() {
         return Err(Failure::no(format!("`{label}` was submitted before")));
     }
+    let Some(expected) = built.signed.release.sbom else {
+        return Err(Failure::no(format!("cannot submit `{label}`: it was signed without an SBOM"))
+            .hint("build it again; `sbom` in the recipe supplies one, else it is made"));
+    };
+    let sbom = checked_sbom(&built.sbom(), expected)?;
+    Inventory::parse(&sbom).or_fail(what)?;
     let bar = Bar::bytes("checking the bundle", built.signed.release.bundle.size);
     let bundle = fs::File::open(built.bundle()).or_fail(what)?;
     verify_bundle(bundle, &built.signed.release, &mut |bytes| bar.advance(bytes)).or_fail(what)?;
@@ -49,6 +56,7 @@ pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failu
     fs::create_dir_all(&submitted).or_fail(what)?;
     let staging = tempfile::Builder::new().prefix(".submitting-").tempdir_in(&submitted).or_fail(what)?;
     fs::copy(built.bundle(), staging.path().join("bundle.tar.zst")).or_fail(what)?;
+    durable::write_atomically(&staging.path().join(sbom::FILE_NAME), &sbom).or_fail(what)?;
     durable::write_atomically(&staging.path().join("release.json"), &built.manifest).or_fail(what)?;
     fs::File::open(staging.path().join("bundle.tar.zst")).and_then(|file| file.sync_all()).or_fail(what)?;
     fs::rename(staging.path(), &destination).or_fail(what)?;

@@ -1,14 +1,14 @@
 //! `verify`: everything that is published, checked as a workstation would and down to the last object.
 //!
 //! The published tree is served on loopback and refreshed from into an empty store: the very code that nodes and
-//! workstations run, beginning at root version 1. Then every release is checked for both bodies, and every bundle read
-//! through.
+//! workstations run, beginning at root version 1. Then every release is checked for both bodies, its SBOM for its
+//! digest, and every bundle read through.
 
 use std::net::Ipv4Addr;
 
 use fs_err as fs;
 use mirabelle_content::bundle::verify_bundle;
-use mirabelle_manifests::network::{bundle_path, metadata_path};
+use mirabelle_manifests::network::{bundle_path, metadata_path, sbom_path};
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_terminal::{Bar, Failure, OrFail};
 use mirabelle_transfer::{Fetcher, MetadataStore, RetryPolicy, fetch_release, refresh};
@@ -17,11 +17,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use crate::submission::checked_sbom;
 
 #[derive(Serialize)]
 struct Verified {
     releases: usize,
     bundle_bytes: u64,
+    sboms: usize,
     assignments: usize,
 }
 
@@ -44,13 +46,17 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let fetcher = Fetcher::new(upstream, RetryPolicy::default()).or_fail(what)?;
     let network = refresh(&fetcher, &store, context.now).await.or_fail(what)?;
 
-    let mut verified =
-        Verified { releases: 0, bundle_bytes: 0, assignments: network.deployment.assignments.len() };
+    let assignments = network.deployment.assignments.len();
+    let mut verified = Verified { releases: 0, bundle_bytes: 0, sboms: 0, assignments };
     for entry in network.catalogue.iter() {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         let (release, _) = fetch_release(&fetcher, &network, entry)
             .await
             .or_fail(|| format!("`{label}` does not verify"))?;
+        if let Some(expected) = release.sbom {
+            checked_sbom(&public.join(sbom_path(expected.sha256)), expected)?;
+            verified.sboms += 1;
+        }
         let path = public.join(bundle_path(release.bundle.sha256));
         let bar = Bar::bytes(&label, release.bundle.size);
         let checking = bar.clone();
@@ -75,9 +81,10 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     server.await.or_fail(what)?;
     context.output.print(&verified, |verified| {
         format!(
-            "all is well: {} releases with {} of bundles, {} assignments",
+            "all is well: {} releases with {} of bundles and {} SBOMs, {} assignments",
             verified.releases,
             mirabelle_terminal::bytes(verified.bundle_bytes),
+            verified.sboms,
             verified.assignments
         )
     });
