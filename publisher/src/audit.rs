@@ -262,7 +262,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let without = |index: usize| {
             let kept = lines.iter().enumerate().filter(|(at, _)| *at != index);
-            kept.map(|(_, line)| format!("{line}\n")).collect::<String>()
+            kept.flat_map(|(_, line)| [*line, "\n"]).collect::<String>()
         };
         let cases = [
             text.replacen("says \\\"2\\\"", "says \\\"9\\\"", 1),

@@ -98,7 +98,7 @@ fn holders(
             |roles: &BTreeMap<String, (RoleKeys, bool)>| roles.get(name).map(|(keys, _)| keys.threshold);
         match (threshold(before), threshold(new)) {
             (Some(old), Some(now)) if old != now => {
-                lines.push(format!("{role} takes {now} signatures (was {old})"))
+                lines.push(format!("{role} takes {now} signatures (was {old})"));
             }
             (None, Some(now)) => lines.push(format!("{role} takes {now} of {} signatures", new_ids.len())),
             (Some(_), None) => lines.push(format!("nobody holds {role} any longer")),

@@ -118,8 +118,8 @@ impl MetadataStore {
     pub(crate) fn write_target(&self, target: &TargetPath, digest: Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.target_path(target, digest);
         durable::write_atomically(&path, bytes)?;
-        let earlier = self.versions_of(target)?.into_iter().filter(|other| *other != path);
-        earlier.map(|other| durable::remove_file(&other)).collect()
+        let mut earlier = self.versions_of(target)?.into_iter().filter(|other| *other != path);
+        earlier.try_for_each(|other| durable::remove_file(&other))
     }
 
     fn versions_of(&self, target: &TargetPath) -> io::Result<Vec<PathBuf>> {

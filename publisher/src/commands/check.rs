@@ -34,16 +34,16 @@ struct Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn problem(&mut self, about: impl ToString, text: impl Into<String>) {
-        self.0.push(Finding { problem: true, about: about.to_string(), text: text.into() });
+    fn problem(&mut self, about: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Finding { problem: true, about: about.into(), text: text.into() });
     }
 
-    fn warn(&mut self, about: impl ToString, text: impl Into<String>) {
-        self.0.push(Finding { problem: false, about: about.to_string(), text: text.into() });
+    fn warn(&mut self, about: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Finding { problem: false, about: about.into(), text: text.into() });
     }
 
     /// An expiry that is past, or nearer than `days`.
-    fn expiry(&mut self, about: impl ToString, expires: Instant, now: Instant, days: u16, remedy: &str) {
+    fn expiry(&mut self, about: impl Into<String>, expires: Instant, now: Instant, days: u16, remedy: &str) {
         let near = now + SignedDuration::from_hours(24 * i64::from(days));
         if expires <= now {
             self.problem(about, format!("expired {expires:.0}; {remedy}"));
@@ -93,7 +93,8 @@ fn signatures(repository: &Repository, findings: &mut Findings) -> Result<(), Fa
     for (role, draft) in repository.drafts()? {
         let progress = repository.with_drafts()?.progress(&role)?;
         let left = progress.need.saturating_sub(progress.have);
-        findings.warn(&role, format!("version {} waits for {left} more signatures", draft.version()));
+        findings
+            .warn(role.to_string(), format!("version {} waits for {left} more signatures", draft.version()));
     }
     Ok(())
 }
@@ -108,7 +109,7 @@ fn expiries(
     findings.expiry("root", root.expires, now, days, "`role renew root`");
     for role in signed_roles().into_iter().skip(1) {
         let expires = repository.role::<Targets>(&role)?.signed.expires;
-        findings.expiry(&role, expires, now, days, &format!("`role renew {role}`"));
+        findings.expiry(role.to_string(), expires, now, days, &format!("`role renew {role}`"));
     }
     let public = repository.public();
     let timestamp: Option<Document<Timestamp>> =
@@ -124,7 +125,7 @@ fn expiries(
         let path = public.join(metadata_path(&RoleName::snapshot(), Some(version)));
         match read_document::<Snapshot>(&path)? {
             Some(snapshot) => {
-                findings.expiry("snapshot", snapshot.signed.expires, now, days, "`publish` renews it")
+                findings.expiry("snapshot", snapshot.signed.expires, now, days, "`publish` renews it");
             }
             None => findings.problem("snapshot", format!("version {version} is published and not there")),
         }
@@ -153,12 +154,15 @@ fn holders(
         let usable = keys.keyids.iter().filter_map(|id| known.get(id)).filter(|key| !key.is_unsupported());
         let usable = i64::try_from(usable.count()).unwrap_or(i64::MAX);
         if usable < keys.threshold {
-            findings.problem(role, format!("{} must sign, and only {usable} keys can", keys.threshold));
+            findings.problem(
+                role.to_string(),
+                format!("{} must sign, and only {usable} keys can", keys.threshold),
+            );
         } else if usable == keys.threshold && !online(role) && keys.threshold > 1 {
-            findings.warn(role, "one lost key would lose the role: add a holder");
+            findings.warn(role.to_string(), "one lost key would lose the role: add a holder");
         }
         if keys.threshold < 2 && [RoleName::root(), catalogue_role()].contains(role) {
-            findings.warn(role, "one key is enough to sign it");
+            findings.warn(role.to_string(), "one key is enough to sign it");
         }
         // Freshness is one job with two roles.
         let hand =
@@ -199,21 +203,23 @@ fn reach(repository: &Repository, targets: &Targets, findings: &mut Findings) ->
         .collect();
     for role in signed_roles().into_iter().skip(1) {
         if !role.is_top_level() && !delegated.contains(&&role) {
-            findings.problem(&role, "nobody delegates to it: no reader will find it");
+            findings.problem(role.to_string(), "nobody delegates to it: no reader will find it");
         }
         for (path, file) in repository.role::<Targets>(&role)?.signed.targets {
             let there = file.hashes.sha256().map(|digest| repository.target(&path, digest));
             match there {
                 Some(Ok(bytes)) if bytes.len() as u64 == file.length => {}
                 Some(Ok(_)) => {
-                    findings.problem(&path, format!("does not have the length that `{role}` states"))
+                    findings
+                        .problem(path.to_string(), format!("does not have the length that `{role}` states"));
                 }
-                _ => findings.problem(&path, format!("is listed by `{role}`, and is missing or damaged")),
+                _ => findings
+                    .problem(path.to_string(), format!("is listed by `{role}`, and is missing or damaged")),
             }
         }
     }
     for role in delegated.into_iter().filter(|role| !signed_roles().contains(role)) {
-        findings.warn(role, "is delegated to, and this publisher does not know the role");
+        findings.warn(role.to_string(), "is delegated to, and this publisher does not know the role");
     }
     Ok(())
 }
@@ -285,7 +291,7 @@ fn deployed(repository: &Repository, catalogue: &Catalogue, findings: &mut Findi
     for pause in &brake.paused {
         if catalogue.get(&pause.package, &pause.platform, pause.sequence).is_none() {
             findings.warn(
-                &pause.package,
+                pause.package.to_string(),
                 format!("sequence {} is paused, and not in the catalogue", pause.sequence),
             );
         }

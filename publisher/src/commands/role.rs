@@ -44,7 +44,7 @@ pub(super) fn run(context: &mut Context, command: RoleCommand) -> Result<(), Fai
     let _lock = repository.lock()?;
     let role = RoleName::new(role);
     let new = Holders::new(&repository)?.changed(&role, &change)?;
-    apply(context, &repository, &role, new, &signing)
+    apply(context, &repository, &role, &new, &signing)
 }
 
 /// The two documents that say who holds what.
@@ -163,7 +163,7 @@ fn apply(
     context: &mut Context,
     repository: &Repository,
     role: &RoleName,
-    new: Holders,
+    new: &Holders,
     signing: &Signing,
 ) -> Result<(), Failure> {
     // Decide which documents belong to the change.

@@ -65,14 +65,14 @@ pub(super) fn run(context: &mut Context, arguments: &Sign) -> Result<(), Failure
 pub(super) fn shown(draft: &DraftFile, what: &[String]) -> String {
     let (digest, previous) = draft.digests();
     format!(
-        "`{}` version {}, valid until {:.0}, digest {}\nin the place of version {}, digest {}:\n{}\n",
+        "`{}` version {}, valid until {:.0}, digest {}\nin the place of version {}, digest {}:\n  - {}\n",
         draft.role,
         draft.draft.version(),
         draft.draft.expires(),
         digest.short(),
         draft.previous.version(),
         previous.short(),
-        what.iter().map(|line| format!("  - {line}\n")).collect::<String>()
+        what.join("\n  - ")
     )
 }
 
