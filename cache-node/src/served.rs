@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use mirabelle_content::durable;
 use mirabelle_manifests::network::{
-    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role,
-    metadata_path, routes_path, target_path,
+    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, deployment_role, metadata_path,
+    routes_path, target_path,
 };
 use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata,
@@ -115,14 +115,8 @@ impl Served {
     /// The flip: puts the verified metadata in place, its timestamp last.
     pub(crate) fn flip(&self, network: &Network, trust: &MetadataStore) -> Result<(), Failure> {
         let what = || "cannot put the new catalogue in place".to_owned();
-        let versioned = [
-            RoleName::root(),
-            RoleName::snapshot(),
-            RoleName::targets(),
-            catalogue_role(),
-            deployment_role(),
-            brake_role(),
-        ];
+        let mut versioned = vec![RoleName::root(), RoleName::snapshot()];
+        versioned.extend(network.roles());
         let forms = EncodedForms::of(&self.directory);
         let mut current = BTreeSet::new();
         for role in versioned {
@@ -192,9 +186,9 @@ impl Served {
         copy(&snapshot_path, "snapshot.json").or_fail(what)?;
         let snapshot: Snapshot =
             self.document(&snapshot_path).ok_or_else(|| missing(&RoleName::snapshot()))?;
-        for role in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
-            let version = snapshot.meta.get(&role.meta_name()).ok_or_else(|| missing(&role))?.version;
-            let from = metadata_path(&role, Some(version));
+        for (name, meta) in &snapshot.meta {
+            let role = RoleName::new(name.strip_suffix(".json").unwrap_or(name));
+            let from = metadata_path(&role, Some(meta.version));
             copy(&from, &format!("{}.json", role.file_stem())).or_fail(what)?;
             let targets: Targets = self.document(&from).ok_or_else(|| missing(&role))?;
             for path in [PACKAGERS_TARGET, DEPLOYMENT_TARGET, BRAKE_TARGET].map(TargetPath::new) {

@@ -6,6 +6,9 @@
 //!                   └── brake        brake/paused.json
 //! ```
 //!
+//! A catalogue past some 15,000 releases lists nothing itself and delegates to hash bins (TAP 15), `catalogue-00` and on,
+//! held by the same approvers and pinned by the same quorum.
+//!
 //! Each delegation is terminating and covers its paths alone, so no role can speak for another.
 
 use crate::Digest;
@@ -23,6 +26,9 @@ pub const BRAKE_TARGET: &str = "brake/paused.json";
 pub fn catalogue_role() -> RoleName {
     RoleName::new("catalogue")
 }
+
+/// More bins than this are refused: each is a file that every reader fetches once.
+pub const MAX_CATALOGUE_BINS: u64 = 1 << 12;
 
 /// The role of the operators.
 pub fn deployment_role() -> RoleName {

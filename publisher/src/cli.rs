@@ -145,6 +145,9 @@ pub struct Init {
     /// How many of them must sign a deployment.
     #[arg(long)]
     pub operator_threshold: Option<u32>,
+    /// Split the catalogue into two to this power of hash bins (TAP 15); for more than 15,000 releases, and for good.
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=12))]
+    pub bins: Option<u8>,
     /// Package names that packager-1 may sign, as patterns.
     #[arg(long, value_delimiter = ',')]
     pub packages: Vec<String>,

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use fs_err as fs;
 use mirabelle_keys::{KeyId, Keyring, KeyringError, Signature};
-use mirabelle_manifests::network::{brake_role, catalogue_role, deployment_role};
+use mirabelle_manifests::network::catalogue_role;
 use mirabelle_manifests::tuf::{self, Document, RoleDocument, RoleName, Root, Targets};
 use mirabelle_manifests::{Instant, Json};
 use mirabelle_terminal::{Failure, OrFail};
@@ -27,11 +27,6 @@ use serde::Serialize;
 use crate::audit::{Event, Record};
 use crate::keyfile::Key;
 use crate::repository::Repository;
-
-/// The roles whose documents people sign, in the order that readers verify them.
-pub(crate) fn signed_roles() -> [RoleName; 5] {
-    [RoleName::root(), RoleName::targets(), catalogue_role(), deployment_role(), brake_role()]
-}
 
 /// A role's document of either shape.
 #[derive(Clone, Debug)]
@@ -135,10 +130,10 @@ impl RoleSet {
         }
     }
 
-    fn targets(&self) -> Result<&Targets, Failure> {
-        match self.documents.get(&RoleName::targets()) {
+    fn targets_role(&self, role: &RoleName) -> Result<&Targets, Failure> {
+        match self.documents.get(role) {
             Some(Signed::Targets(document)) => Ok(&document.signed),
-            _ => Err(Failure::usage("the repository has no targets role")),
+            _ => Err(Failure::usage(format!("the repository has no role `{role}`"))),
         }
     }
 
@@ -163,11 +158,17 @@ impl RoleSet {
             }
             return Ok(demands);
         }
-        let delegations = self.targets()?.delegations.as_ref();
-        let keyring = delegations.and_then(|delegations| delegations.keyring(role));
-        let keyring = keyring.ok_or_else(|| Failure::usage(format!("nobody delegates to `{role}`")))?;
-        let mut demands = vec![demand("targets", keyring)?];
-        if let Some(quorum) = root.quorums.get(role) {
+        let mut demands = Vec::new();
+        for delegator in [RoleName::targets(), catalogue_role()] {
+            let delegations = self.targets_role(&delegator)?.delegations.as_ref();
+            if let Some(keyring) = delegations.and_then(|delegations| delegations.keyring(role)) {
+                demands.push(demand(delegator.as_str(), keyring)?);
+            }
+        }
+        if demands.is_empty() {
+            return Err(Failure::usage(format!("nobody delegates to `{role}`")));
+        }
+        if let Some(quorum) = root.quorum_of(role) {
             demands.push(demand("root", quorum.keyring(&root.keys))?);
         }
         Ok(demands)
@@ -233,7 +234,7 @@ impl Repository {
     fn role_set(&self, overlay: &BTreeMap<RoleName, Signed>) -> Result<RoleSet, Failure> {
         let mut documents = BTreeMap::new();
         let mut root_before = None;
-        for role in signed_roles() {
+        for role in self.signed_roles()? {
             let document = match overlay.get(&role) {
                 Some(draft) => {
                     if role == RoleName::root() {
@@ -252,7 +253,7 @@ impl Repository {
     /// Every draft that waits. One of a version that is signed already is what a kill left behind, and is removed.
     pub(crate) fn drafts(&self) -> Result<BTreeMap<RoleName, Signed>, Failure> {
         let mut drafts = BTreeMap::new();
-        for role in signed_roles() {
+        for role in self.signed_roles()? {
             let Some(bytes) = self.draft_bytes(&role)? else { continue };
             let draft =
                 Signed::parse(&role, &bytes).or_fail(|| format!("the draft of `{role}` cannot be read"))?;
@@ -295,6 +296,38 @@ impl Repository {
         self.draft_and_sign(role, new, keys, now)?;
         self.promote(now)?;
         self.outcome(role)
+    }
+
+    /// Proposes the next catalogue: of one role, or of each bin whose releases changed.
+    pub(crate) fn propose_catalogue(
+        &self,
+        catalogue: &Targets,
+        keys: &[Key],
+        now: Instant,
+    ) -> Result<Outcome, Failure> {
+        let Some(bins) = self.bins()? else { return self.propose(&catalogue_role(), catalogue, keys, now) };
+        let mut changed: BTreeMap<RoleName, Targets> = BTreeMap::new();
+        for bin in bins.roles() {
+            let mut role = self.role::<Targets>(&bin)?.signed;
+            let listed = catalogue.targets.iter().filter(|(path, _)| bins.role_of(path) == bin);
+            let listed: BTreeMap<_, _> = listed.map(|(path, file)| (path.clone(), file.clone())).collect();
+            if role.targets != listed {
+                role.targets = listed;
+                changed.insert(bin, role);
+            }
+        }
+        for (bin, role) in &changed {
+            self.draft_and_sign(bin, role, keys, now)?;
+        }
+        self.promote(now)?;
+        let mut outcome = Outcome::Complete { version: 0 };
+        for bin in changed.keys() {
+            outcome = self.outcome(bin)?;
+            if matches!(outcome, Outcome::Waiting(_)) {
+                break;
+            }
+        }
+        Ok(outcome)
     }
 
     /// As [`Repository::propose`], for a change of several roles that belong together: nothing moves before all of it

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use jiff::SignedDuration;
 use mirabelle_content::durable;
-use mirabelle_manifests::network::{catalogue_role, metadata_path, target_path};
-use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Targets};
+use mirabelle_manifests::network::{brake_role, catalogue_role, deployment_role, metadata_path, target_path};
+use mirabelle_manifests::tuf::{Document, RoleDocument, RoleKeys, RoleName, SuccinctRoles, Targets};
 use mirabelle_manifests::{Digest, Instant, TargetPath};
 use mirabelle_terminal::{Failure, OrFail, read_config};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ impl Default for Lifetimes {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
+    /// The catalogue is split into two to this power of hash bins; absent: it is one role. Set by `init` for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) catalogue_bin_bits: Option<u8>,
     pub(crate) lifetimes: Lifetimes,
 }
 
@@ -90,11 +93,11 @@ impl Repository {
     }
 
     /// A repository about to be made in `directory`.
-    pub(crate) fn create(directory: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(directory: &Path, config: Config) -> Result<Self, Failure> {
         if directory.join("roles/root.json").exists() {
             return Err(Failure::no(format!("`{}` is a repository already", directory.display())));
         }
-        Ok(Self { directory: directory.to_owned(), config: Config::default() })
+        Ok(Self { directory: directory.to_owned(), config })
     }
 
     /// Keeps other writers out until the file is dropped.
@@ -129,6 +132,8 @@ impl Repository {
             "catalogue" => days.catalogue_days,
             "deployment" => days.deployment_days,
             "brake" => days.brake_days,
+            // The bins of the catalogue.
+            name if name.starts_with("catalogue-") => days.catalogue_days,
             "snapshot" => days.snapshot_days,
             _ => days.timestamp_days,
         };
@@ -229,9 +234,35 @@ impl Repository {
         Ok(())
     }
 
-    /// The catalogue's targets as signed.
+    /// The approved releases as signed: the targets of the catalogue role, or of its bins.
     pub(crate) fn catalogue(&self) -> Result<Targets, Failure> {
-        Ok(self.role::<Targets>(&catalogue_role())?.signed)
+        let mut catalogue = self.role::<Targets>(&catalogue_role())?.signed;
+        for bin in self.catalogue_bins()? {
+            catalogue.targets.extend(self.role::<Targets>(&bin)?.signed.targets);
+        }
+        Ok(catalogue)
+    }
+
+    /// The bins that the catalogue is split into, if it is.
+    pub(crate) fn bins(&self) -> Result<Option<SuccinctRoles>, Failure> {
+        let Some(bits) = self.config.catalogue_bin_bits else { return Ok(None) };
+        let none = RoleKeys { keyids: Vec::new(), threshold: 1 };
+        SuccinctRoles::new(bits, none, catalogue_role().as_str())
+            .map(Some)
+            .map_err(|error| Failure::usage(format!("`catalogue_bin_bits` in repository.toml: {error}")))
+    }
+
+    /// Their names.
+    pub(crate) fn catalogue_bins(&self) -> Result<Vec<RoleName>, Failure> {
+        Ok(self.bins()?.iter().flat_map(SuccinctRoles::roles).collect())
+    }
+
+    /// The roles whose documents people sign, in the order that readers verify them.
+    pub(crate) fn signed_roles(&self) -> Result<Vec<RoleName>, Failure> {
+        let mut roles =
+            vec![RoleName::root(), RoleName::targets(), catalogue_role(), deployment_role(), brake_role()];
+        roles.extend(self.catalogue_bins()?);
+        Ok(roles)
     }
 }
 

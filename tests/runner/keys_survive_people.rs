@@ -301,3 +301,43 @@ fn check_finds_what_will_go_wrong() {
     let found = json(world.publisher(["--json", "check"]).fails(1, "to put right"));
     assert!(found.contains("is missing or damaged"), "{found}");
 }
+
+/// A catalogue split into hash bins (`init --bins`): the same life, in many files.
+#[test]
+fn a_catalogue_in_bins_lives_as_one_in_a_single_role() {
+    let mut world = World::new().bins(3).college("57001").workstations(1).start();
+    for number in 1..=3 {
+        world.release(&App::new(&format!("app-{number}"), 1));
+    }
+    world.release(&App::new("hello", 1));
+    goes_on(&mut world, 1);
+    let roles = fs::read_dir(world.path("college-57001/workstation-0/trust")).unwrap();
+    let bins = roles
+        .filter(|role| role.as_ref().unwrap().file_name().to_string_lossy().starts_with("catalogue-"))
+        .count();
+    assert_eq!(bins, 8);
+
+    // An approver is replaced: the bins are signed once more, and one approver alone is still not enough for any.
+    new_key(&world, "approver-3");
+    let leaving = id(&world, "approver-2");
+    let keys = ["root-1", "root-2", "targets", "approver-1", "approver-3"];
+    let keys = keys.iter().flat_map(|key| ["--key".to_owned(), format!("keys/{key}.key")]);
+    let replace =
+        ["role", "replace-key", "catalogue", &leaving[..12], "keys/approver-3.pub"].map(ToOwned::to_owned);
+    let replaced = world.publisher(replace.into_iter().chain(keys).collect::<Vec<_>>()).succeeds().stdout;
+    assert!(!replaced.contains("can still sign"), "{replaced}");
+    world.publish();
+    goes_on(&mut world, 1);
+
+    world.submit(&App::new("hello", 2));
+    let approve = |key: &str| world.publisher(["approve", "hello@2.0", "--key", key]);
+    approve("keys/approver-2.key").fails(4, "does not hold the role");
+    assert!(approve("keys/approver-1.key").succeeds().stdout.contains("1 of 2 signatures"));
+    approve("keys/approver-3.key").succeeds();
+    world.deploy(&App::new("hello", 2), "all");
+    world.publish();
+    goes_on(&mut world, 2);
+    world.publisher(["verify"]).succeeds();
+    world.college("57001").node(["verify"]).succeeds();
+    world.publisher(["check"]).succeeds();
+}

@@ -18,6 +18,7 @@ pub const PASSPHRASE: &str = "mirabelle de Lorraine";
 #[derive(Debug, Default)]
 pub struct WorldBuilder {
     directory: Option<PathBuf>,
+    bins: Option<u8>,
     colleges: Vec<CollegePlan>,
 }
 
@@ -59,6 +60,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// With a catalogue split into two to the power of `bits` bins.
+    #[must_use]
+    pub fn bins(mut self, bits: u8) -> Self {
+        self.bins = Some(bits);
         self
     }
 
@@ -109,7 +117,10 @@ impl WorldBuilder {
             (None, Some(temporary)) => temporary.path().to_owned(),
             (None, None) => unreachable!("one of the two is there"),
         };
-        copy_tree(template(), &directory);
+        match self.bins {
+            None => copy_tree(template(), &directory),
+            Some(bits) => initialise(&directory, &["--bins", &bits.to_string()]),
+        }
         let origin = serve(&directory);
         let mut world = World { origin, colleges: Vec::new(), _temporary: temporary, directory };
         for plan in self.colleges {
@@ -126,12 +137,16 @@ fn template() -> &'static Path {
     TEMPLATE
         .get_or_init(|| {
             let directory = tempfile::tempdir().unwrap();
-            let publish = |arguments: &[&str]| run(publisher(directory.path()).args(arguments)).succeeds();
-            publish(&["init", "--yes", "--keys", "keys"]);
-            publish(&["publish", "--key", "keys/online.key"]);
+            initialise(directory.path(), &[]);
             directory
         })
         .path()
+}
+
+fn initialise(directory: &Path, options: &[&str]) {
+    fs::create_dir_all(directory).unwrap();
+    run(publisher(directory).args(["init", "--yes", "--keys", "keys"]).args(options)).succeeds();
+    run(publisher(directory).args(["publish", "--key", "keys/online.key"])).succeeds();
 }
 
 fn publisher(directory: &Path) -> Command {

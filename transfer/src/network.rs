@@ -1,8 +1,8 @@
 //! Reading what a TUF refresh brought as Mirabelle: catalogue, deployment, brake, packagers.
 
 use mirabelle_manifests::network::{
-    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, catalogue_role, deployment_role,
-    target_path,
+    BRAKE_TARGET, DEPLOYMENT_TARGET, MAX_CATALOGUE_BINS, PACKAGERS_TARGET, brake_role, catalogue_role,
+    deployment_role, target_path,
 };
 use mirabelle_manifests::tuf::{ClockBehind, MetadataError, RoleName, TargetFile, Targets, TrustedMetadata};
 use mirabelle_manifests::{
@@ -30,6 +30,19 @@ pub struct Network {
 }
 
 impl Network {
+    /// The targets roles that were read, in the order they were verified.
+    pub fn roles(&self) -> Vec<RoleName> {
+        let catalogue = self.trusted.delegated(&catalogue_role(), &RoleName::targets());
+        let mut roles = vec![RoleName::targets(), catalogue_role(), deployment_role(), brake_role()];
+        roles.extend(
+            catalogue
+                .and_then(|role| Some(role.delegations.as_ref()?.bins.as_ref()?.roles()))
+                .into_iter()
+                .flatten(),
+        );
+        roles
+    }
+
     /// Since when the metadata has expired: it is what was verified before, within the grace that root grants.
     pub fn stale_since(&self) -> Option<Instant> {
         self.trusted.stale_since()
@@ -55,6 +68,9 @@ pub enum RefreshError {
         /// The target.
         target: TargetPath,
     },
+    /// The catalogue is split into more bins than anybody needs.
+    #[error("the catalogue has {0} bins")]
+    TooManyBins(u64),
     /// The catalogue is signed but does not read as one.
     #[error("the catalogue cannot be used")]
     Catalogue(#[from] CatalogueError),
@@ -87,6 +103,7 @@ impl RefreshError {
         match self {
             Self::Tuf(error) => error.is_tampering(),
             Self::Unlisted { .. }
+            | Self::TooManyBins(_)
             | Self::Catalogue(_)
             | Self::Deployment(_)
             | Self::MalformedTarget { .. }
@@ -169,6 +186,7 @@ impl Reading<'_> {
         for role in [catalogue_role(), deployment_role(), brake_role()] {
             self.client.delegated(&role, &RoleName::targets(), &RoleName::root()).await?;
         }
+        let catalogue = self.catalogue().await?;
         let packagers = self.target(&RoleName::targets(), PACKAGERS_TARGET).await?;
         let deployment = self.target(&deployment_role(), DEPLOYMENT_TARGET).await?;
         let brake = self.target(&brake_role(), BRAKE_TARGET).await?;
@@ -177,12 +195,45 @@ impl Reading<'_> {
             move |source| RefreshError::MalformedTarget { target, source }
         };
         Ok(Network {
-            catalogue: Catalogue::read(&self.listed(&catalogue_role())?)?,
+            catalogue: Catalogue::read(&catalogue)?,
             deployment: Deployment::parse(&deployment)?,
             brake: Brake::parse(&brake).map_err(malformed(BRAKE_TARGET))?,
             packagers: Packagers::parse(&packagers).map_err(malformed(PACKAGERS_TARGET))?,
             trusted: self.client.into_trusted(),
         })
+    }
+
+    /// The approved releases: those of the catalogue role, or of its bins.
+    async fn catalogue(&mut self) -> Result<Targets, RefreshError> {
+        let mut catalogue = self.listed(&catalogue_role())?;
+        let Some(bins) = catalogue.delegations.as_ref().and_then(|delegations| delegations.bins.clone())
+        else {
+            return Ok(catalogue);
+        };
+        if bins.count() > MAX_CATALOGUE_BINS {
+            return Err(RefreshError::TooManyBins(bins.count()));
+        }
+        let mut listed = Vec::new();
+        for bin in bins.roles() {
+            self.client.delegated(&bin, &catalogue_role(), &RoleName::targets()).await?;
+            let role = self.client.trusted().delegated(&bin, &catalogue_role());
+            let targets = role.into_iter().flat_map(|role| &role.targets);
+            // A bin speaks for its own paths only.
+            listed.extend(
+                targets
+                    .filter(|(path, _)| bins.role_of(path) == bin)
+                    .map(|(path, file)| (path.clone(), file.clone())),
+            );
+        }
+        let covers = |path: &TargetPath| {
+            let delegations =
+                self.client.trusted().targets().and_then(|targets| targets.delegations.as_ref());
+            let mut roles = delegations.into_iter().flat_map(|all| &all.roles);
+            roles.any(|role| role.name == catalogue_role() && role.covers(path))
+        };
+        listed.retain(|(path, _)| covers(path));
+        catalogue.targets.extend(listed);
+        Ok(catalogue)
     }
 
     /// A role's targets, without those that it was not given to speak about.

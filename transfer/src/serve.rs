@@ -100,11 +100,17 @@ pub async fn serve_document(
         ),
         Naming::Mutable => None,
     };
-    let (file, encoding) = match best {
+    let plain = tree.join(path.as_str());
+    let (file, mut encoding) = match best {
         Some((form, encoding)) => (form, Some(encoding)),
-        None => (tree.join(path.as_str()), None),
+        None => (plain.clone(), None),
     };
     let mut response = serve_file(method, headers, &file, naming).await;
+    if encoding.is_some() && response.status() == StatusCode::NOT_FOUND {
+        // A newer version was published between looking and opening.
+        encoding = None;
+        response = serve_file(method, headers, &plain, naming).await;
+    }
     if naming == Naming::Immutable && response.status() == StatusCode::OK {
         let fields = response.headers_mut();
         fields.insert(VARY, HeaderValue::from_static("accept-encoding, available-dictionary"));

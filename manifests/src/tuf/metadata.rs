@@ -171,6 +171,18 @@ pub struct Root {
 }
 role_document!(Root, "root");
 
+impl Root {
+    /// The keyring that root demands of a delegated role beside its delegation; a role's holds for its hash bins.
+    pub fn quorum_of(&self, role: &RoleName) -> Option<&RoleKeys> {
+        let of_bins = || {
+            let (prefix, number) = role.as_str().rsplit_once('-')?;
+            let is_bin = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_bin.then(|| self.quorums.get(&RoleName::new(prefix)))?
+        };
+        self.quorums.get(role).or_else(of_bins)
+    }
+}
+
 /// Which snapshot is current (TUF 1.0.34, 4.6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timestamp {

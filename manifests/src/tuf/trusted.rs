@@ -351,7 +351,7 @@ impl TrustedMetadata {
         matches_meta(bytes, named, role, RoleName::snapshot())?;
         let document = parse::<Targets>(bytes, role)?;
         verify(&document, role, delegator, keyring)?;
-        if let Some(quorum) = self.root.quorums.get(role) {
+        if let Some(quorum) = self.root.quorum_of(role) {
             let of_root = |source| signatures(role, &RoleName::root(), source);
             verify(&document, role, &RoleName::root(), &quorum.keyring(&self.root.keys).map_err(of_root)?)?;
         }

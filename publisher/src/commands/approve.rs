@@ -25,7 +25,11 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
     let _lock = repository.lock()?;
     let role = catalogue_role();
     if arguments.discard_draft {
-        repository.drop_draft(&role, context.now)?;
+        let drafts = repository.drafts()?;
+        let bins = repository.catalogue_bins()?;
+        for role in drafts.keys().filter(|draft| **draft == role || bins.contains(draft)) {
+            repository.drop_draft(role, context.now)?;
+        }
     }
 
     // Decide: everything named must be fit to be approved before anything is signed.
@@ -67,7 +71,7 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
     // Act.
     let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
     repository.check_holders(std::slice::from_ref(&role), &keys)?;
-    let signed = repository.propose(&role, &catalogue, &keys, context.now)?;
+    let signed = repository.propose_catalogue(&catalogue, &keys, context.now)?;
     context.output.print(&Approved { releases, signed }, |approved| {
         let releases = approved.releases.join("`, `");
         match &approved.signed {

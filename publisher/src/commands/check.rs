@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::Check;
-use crate::drafts::signed_roles;
 use crate::repository::{Repository, read_document};
 use crate::submission::read_catalogue;
 
@@ -107,7 +106,7 @@ fn expiries(
 ) -> Result<(), Failure> {
     let root = repository.role::<Root>(&RoleName::root())?.signed;
     findings.expiry("root", root.expires, now, days, "`role renew root`");
-    for role in signed_roles().into_iter().skip(1) {
+    for role in repository.signed_roles()?.into_iter().skip(1) {
         let expires = repository.role::<Targets>(&role)?.signed.expires;
         findings.expiry(role.to_string(), expires, now, days, &format!("`role renew {role}`"));
     }
@@ -201,8 +200,9 @@ fn reach(repository: &Repository, targets: &Targets, findings: &mut Findings) ->
         .flat_map(|delegations| &delegations.roles)
         .map(|role| &role.name)
         .collect();
-    for role in signed_roles().into_iter().skip(1) {
-        if !role.is_top_level() && !delegated.contains(&&role) {
+    for role in repository.signed_roles()?.into_iter().skip(1) {
+        let bin = repository.catalogue_bins()?.contains(&role);
+        if !role.is_top_level() && !bin && !delegated.contains(&&role) {
             findings.problem(role.to_string(), "nobody delegates to it: no reader will find it");
         }
         for (path, file) in repository.role::<Targets>(&role)?.signed.targets {
@@ -218,7 +218,8 @@ fn reach(repository: &Repository, targets: &Targets, findings: &mut Findings) ->
             }
         }
     }
-    for role in delegated.into_iter().filter(|role| !signed_roles().contains(role)) {
+    let known = repository.signed_roles()?;
+    for role in delegated.into_iter().filter(|role| !known.contains(role)) {
         findings.warn(role.to_string(), "is delegated to, and this publisher does not know the role");
     }
     Ok(())

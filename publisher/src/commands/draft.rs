@@ -9,18 +9,20 @@ use serde::Serialize;
 use super::{Context, sign};
 use crate::cli::DraftCommand;
 use crate::draft_file::SignatureFile;
-use crate::drafts::{Outcome, Progress, no_draft, signed_roles};
+use crate::drafts::{Outcome, Progress, no_draft};
 use crate::repository::Repository;
 
 pub(super) fn run(context: &mut Context, command: DraftCommand) -> Result<(), Failure> {
     let repository = context.repository()?;
     let _lock = repository.lock()?;
     match command {
-        DraftCommand::Export { role, out } => export(context, &repository, &role_of(&role)?, out),
+        DraftCommand::Export { role, out } => {
+            export(context, &repository, &role_of(&repository, &role)?, out)
+        }
         DraftCommand::Import { files } => import(context, &repository, &files),
-        DraftCommand::Show { role } => show(context, &repository, &role_of(&role)?),
+        DraftCommand::Show { role } => show(context, &repository, &role_of(&repository, &role)?),
         DraftCommand::Discard { role } => {
-            let role = role_of(&role)?;
+            let role = role_of(&repository, &role)?;
             repository.drop_draft(&role, context.now)?;
             context.output.print(&role, |role| format!("the draft of `{role}` is gone"));
             Ok(())
@@ -29,9 +31,10 @@ pub(super) fn run(context: &mut Context, command: DraftCommand) -> Result<(), Fa
 }
 
 /// A role that people sign.
-pub(super) fn role_of(name: &str) -> Result<RoleName, Failure> {
-    signed_roles().into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
-        let names: Vec<String> = signed_roles().iter().map(ToString::to_string).collect();
+pub(super) fn role_of(repository: &Repository, name: &str) -> Result<RoleName, Failure> {
+    let roles = repository.signed_roles()?;
+    roles.iter().find(|role| role.as_str() == name).cloned().ok_or_else(|| {
+        let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
         Failure::usage(format!("there is no role `{name}` that people sign")).hint(names.join(", "))
     })
 }

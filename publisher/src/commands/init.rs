@@ -17,7 +17,7 @@ use mirabelle_manifests::network::{
     deployment_role,
 };
 use mirabelle_manifests::tuf::{
-    self, DelegatedRole, Delegations, RoleKeys, RoleName, Root, TargetFile, Targets,
+    self, DelegatedRole, Delegations, RoleKeys, RoleName, Root, SuccinctRoles, TargetFile, Targets,
 };
 use mirabelle_manifests::{Brake, Deployment, Packager, Packagers, PathPattern, TargetPath};
 use mirabelle_terminal::{Failure, OrFail, Table};
@@ -58,12 +58,13 @@ struct RoleSummary {
 }
 
 pub(super) fn run(context: &mut Context, arguments: &Init) -> Result<(), Failure> {
-    let repository = Repository::create(&context.directory)?;
+    let config = Config { catalogue_bin_bits: arguments.bins, ..Config::default() };
+    let repository = Repository::create(&context.directory, config)?;
     let _lock = repository.lock()?;
     let plan = Plan::new(arguments)?;
     let keys = Keys::make(&plan, &arguments.keys, &mut context.passphrase)?;
 
-    let config = toml::to_string_pretty(&Config::default()).unwrap_or_default();
+    let config = toml::to_string_pretty(&config).unwrap_or_default();
     repository.write("repository.toml", config.as_bytes())?;
     let packager_until = context.now + SignedDuration::from_hours(24 * 730);
     let packagers = Packagers::new(vec![Packager {
@@ -83,7 +84,12 @@ pub(super) fn run(context: &mut Context, arguments: &Init) -> Result<(), Failure
     targets.delegations = Some(keys.delegations(&plan));
     list(&repository, &mut targets, PACKAGERS_TARGET, &packagers)?;
     write(&repository, &RoleName::targets(), &targets, &[keys.targets.as_ref()])?;
-    write(&repository, &catalogue_role(), &empty(&repository, &catalogue_role(), context), &approvers)?;
+    let mut catalogue = empty(&repository, &catalogue_role(), context);
+    catalogue.delegations = keys.bins(&plan, arguments.bins)?;
+    write(&repository, &catalogue_role(), &catalogue, &approvers)?;
+    for bin in repository.catalogue_bins()? {
+        write(&repository, &bin, &empty(&repository, &bin, context), &approvers)?;
+    }
     let mut role = empty(&repository, &deployment_role(), context);
     list(&repository, &mut role, DEPLOYMENT_TARGET, &deployment)?;
     write(&repository, &deployment_role(), &role, &operators)?;
@@ -214,6 +220,17 @@ impl Keys {
             delegations.keys.extend(keys.into_iter().map(|key| (key.id(), key)));
         }
         delegations
+    }
+
+    /// The catalogue's bins, held by the approvers as well.
+    fn bins(&self, plan: &Plan, bits: Option<u8>) -> Result<Option<Delegations>, Failure> {
+        let Some(bits) = bits else { return Ok(None) };
+        let approvers = publics(&self.approvers);
+        let keys = role_keys(&approvers, plan.approvers.1);
+        let bins = SuccinctRoles::new(bits, keys, catalogue_role().as_str())
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let keys = approvers.into_iter().map(|key| (key.id(), key)).collect();
+        Ok(Some(Delegations { keys, roles: Vec::new(), bins: Some(bins) }))
     }
 
     fn root_document(&self, plan: &Plan, repository: &Repository, context: &Context) -> Root {

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::network::{
-    brake_role, bundle_path, catalogue_role, deployment_role, metadata_path, routes_path, sbom_path,
-    target_path,
+    bundle_path, catalogue_role, metadata_path, routes_path, sbom_path, target_path,
 };
 use mirabelle_manifests::tuf::{self, Document, FileMeta, RoleName, Root, Snapshot, Targets, Timestamp};
 use mirabelle_manifests::{Digest, Instant, Routes, SignedRelease, TargetPath};
@@ -60,20 +59,22 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     repository.publish_roots(root.version)?;
     let mut meta = BTreeMap::new();
     let mut releases = 0;
+    let bins = repository.catalogue_bins()?;
     // What has encoded forms from now on; those of others are of no use.
     let mut current = BTreeSet::new();
-    for role in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
+    for role in repository.signed_roles()?.into_iter().skip(1) {
         let bytes = repository.role_bytes(&role)?;
         let document =
             Document::<Targets>::parse(&bytes).or_fail(|| format!("`{role}` cannot be published"))?.signed;
         for (path, file) in &document.targets {
             publish_target(&repository, path, file.hashes.sha256())?;
         }
-        if role == catalogue_role() {
-            releases = document.targets.len();
+        let catalogue = role == catalogue_role() || bins.contains(&role);
+        if catalogue {
+            releases += document.targets.len();
         }
         repository.publish_role(&role, document.version, &bytes)?;
-        current.extend(encode(&repository, &role, &document, &bytes)?);
+        current.extend(encode(&repository, &role, &document, &bytes, catalogue)?);
         meta.insert(role.meta_name(), FileMeta::of(document.version, &bytes));
     }
 
@@ -149,6 +150,7 @@ fn encode(
     role: &RoleName,
     document: &Targets,
     bytes: &[u8],
+    catalogue: bool,
 ) -> Result<Vec<String>, Failure> {
     let what = || format!("cannot encode `{role}`");
     let forms = EncodedForms::of(&repository.public());
@@ -156,7 +158,7 @@ fn encode(
     let path = metadata_path(role, Some(document.version));
     forms.add(&path, bytes, &earlier).or_fail(what)?;
     let mut paths = vec![path];
-    if *role == catalogue_role() {
+    if catalogue {
         // Manifests are fetched by those who want the release, and have no earlier version.
         return Ok(paths);
     }

@@ -6,6 +6,7 @@
 //! again, and no machine is visited. All of it takes effect together (`drafts.rs`).
 
 use mirabelle_keys::{KeyId, PublicKey};
+use mirabelle_manifests::network::catalogue_role;
 use mirabelle_manifests::tuf::{RoleKeys, RoleName, Root, Targets};
 use mirabelle_terminal::{Failure, Table};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::Context;
 use super::draft::{role_of, who};
 use crate::cli::{RoleCommand, Signing};
-use crate::drafts::{Outcome, Progress, signed_roles};
+use crate::drafts::{Outcome, Progress};
 use crate::keyfile;
 use crate::repository::Repository;
 
@@ -30,7 +31,7 @@ pub(super) fn run(context: &mut Context, command: RoleCommand) -> Result<(), Fai
     let (role, change, signing) = match command {
         RoleCommand::List => return list(context, &repository),
         RoleCommand::Renew { role, signing } => {
-            let role = role_of(&role)?;
+            let role = role_of(&repository, &role)?;
             let _lock = repository.lock()?;
             return renew(context, &repository, &role, &signing);
         }
@@ -47,10 +48,12 @@ pub(super) fn run(context: &mut Context, command: RoleCommand) -> Result<(), Fai
     apply(context, &repository, &role, &new, &signing)
 }
 
-/// The two documents that say who holds what.
+/// The documents that say who holds what.
 struct Holders {
     root: Root,
     targets: Targets,
+    /// The catalogue, which says who holds its bins, if it has any.
+    catalogue: Option<Targets>,
     root_changed: bool,
     targets_changed: bool,
 }
@@ -59,7 +62,11 @@ impl Holders {
     fn new(repository: &Repository) -> Result<Self, Failure> {
         let root = repository.role::<Root>(&RoleName::root())?.signed;
         let targets = repository.role::<Targets>(&RoleName::targets())?.signed;
-        Ok(Self { root, targets, root_changed: false, targets_changed: false })
+        let catalogue = match repository.bins()? {
+            Some(_) => Some(repository.role::<Targets>(&catalogue_role())?.signed),
+            None => None,
+        };
+        Ok(Self { root, targets, catalogue, root_changed: false, targets_changed: false })
     }
 
     fn changed(mut self, role: &RoleName, change: &Change) -> Result<Self, Failure> {
@@ -71,6 +78,14 @@ impl Holders {
         if let Some(keys) = self.root.quorums.get_mut(role) {
             change.apply(role, keys)?;
             self.root_changed = true;
+        }
+        if *role == catalogue_role()
+            && let Some(delegations) = self.catalogue.as_mut().and_then(|role| role.delegations.as_mut())
+            && let Some(bins) = &mut delegations.bins
+        {
+            change.apply(role, &mut bins.keys)?;
+            delegations.keys.extend(change.new_key().map(|key| (key.id(), key.clone())));
+            delegations.keys.retain(|id, _| bins.keys.keyids.contains(id));
         }
         if let Some(delegations) = &mut self.targets.delegations {
             for delegated in delegations.roles.iter_mut().filter(|delegated| delegated.name == *role) {
@@ -95,6 +110,46 @@ impl Holders {
             .collect();
         self.root.keys.retain(|id, _| used.contains(&id));
         Ok(self)
+    }
+}
+
+/// What a draft will say.
+enum Content<'a> {
+    Root(&'a Root),
+    Targets(Targets),
+}
+
+impl Holders {
+    /// The document of `role` as it is to be signed once more, when those who signed it do not suffice any longer.
+    fn no_longer_satisfied(
+        &self,
+        repository: &Repository,
+        role: &RoleName,
+    ) -> Result<Option<Targets>, Failure> {
+        if !repository.signed_roles()?.contains(role) || *role == RoleName::root() {
+            return Ok(None);
+        }
+        let document = repository.role::<Targets>(role)?;
+        // The document may itself say who holds others, and then it changes.
+        let content = match &self.catalogue {
+            Some(catalogue) if *role == catalogue_role() => catalogue.clone(),
+            _ if *role == RoleName::targets() => self.targets.clone(),
+            _ => document.signed.clone(),
+        };
+        if content != document.signed {
+            return Ok(Some(content).filter(|_| *role != RoleName::targets() || !self.targets_changed));
+        }
+        let catalogue = self.catalogue.as_ref().and_then(|catalogue| catalogue.delegations.as_ref());
+        let delegations = self.targets.delegations.as_ref();
+        let mut demands = Vec::new();
+        demands.extend(self.root.roles.get(role).map(|keys| keys.keyring(&self.root.keys)));
+        demands.extend(delegations.and_then(|delegations| delegations.keyring(role)));
+        demands.extend(catalogue.and_then(|delegations| delegations.keyring(role)));
+        demands.extend(self.root.quorum_of(role).map(|keys| keys.keyring(&self.root.keys)));
+        let satisfied = demands.into_iter().all(|keyring| {
+            keyring.is_ok_and(|keyring| keyring.verify(document.signed_bytes(), &document.signatures).is_ok())
+        });
+        Ok((!satisfied).then_some(content))
     }
 }
 
@@ -167,37 +222,29 @@ fn apply(
     signing: &Signing,
 ) -> Result<(), Failure> {
     // Decide which documents belong to the change.
-    let mut drafted = Vec::new();
+    let mut drafted: Vec<(RoleName, Content<'_>)> = Vec::new();
     let mut notes = Vec::new();
     if new.root_changed {
-        drafted.push(RoleName::root());
+        drafted.push((RoleName::root(), Content::Root(&new.root)));
     }
-    let mut renewed = None;
-    if signed_roles().contains(role) && *role != RoleName::root() {
-        let document = repository.role::<Targets>(role)?;
-        let mut demands = Vec::new();
-        demands.extend(new.root.roles.get(role).map(|keys| keys.keyring(&new.root.keys)));
-        demands.extend(new.targets.delegations.as_ref().and_then(|delegations| delegations.keyring(role)));
-        demands.extend(new.root.quorums.get(role).map(|keys| keys.keyring(&new.root.keys)));
-        let satisfied = demands.into_iter().all(|keyring| {
-            keyring.is_ok_and(|keyring| keyring.verify(document.signed_bytes(), &document.signatures).is_ok())
-        });
-        if !satisfied {
+    if new.targets_changed {
+        drafted.push((RoleName::targets(), Content::Targets(new.targets.clone())));
+    }
+    let mut resigned = vec![role.clone()];
+    if *role == catalogue_role() {
+        resigned.extend(repository.catalogue_bins()?);
+    }
+    for role in resigned {
+        if let Some(document) = new.no_longer_satisfied(repository, &role)? {
             notes.push(format!("`{role}` stays as it is, and is signed once more by those who hold it then"));
-            renewed = Some(document.signed);
+            drafted.push((role, Content::Targets(document)));
         }
-    }
-    if new.targets_changed || (renewed.is_some() && *role == RoleName::targets()) {
-        drafted.push(RoleName::targets());
-    }
-    if renewed.is_some() && *role != RoleName::targets() {
-        drafted.push(role.clone());
     }
     if [RoleName::snapshot(), RoleName::timestamp()].contains(role) {
         notes.push("from then on, `publish` with the new key".to_owned());
     }
     if signing.dry_run {
-        let names: Vec<String> = drafted.iter().map(|role| format!("`{role}`")).collect();
+        let names: Vec<String> = drafted.iter().map(|(role, _)| format!("`{role}`")).collect();
         context.output.print(&names, |names| {
             format!("would need new signatures under {}\n{}", names.join(", "), notes.join("\n"))
         });
@@ -206,15 +253,13 @@ fn apply(
 
     // Act: all drafts first, since each is measured against the others, then the signatures.
     let keys = keyfile::open_all(&signing.keys, &mut context.passphrase)?;
-    for draft in &drafted {
-        if *draft == RoleName::root() {
-            repository.draft_and_sign(draft, &new.root, &[], context.now)?;
-        } else if *draft == RoleName::targets() {
-            repository.draft_and_sign(draft, &new.targets, &[], context.now)?;
-        } else if let Some(document) = &renewed {
-            repository.draft_and_sign(draft, document, &[], context.now)?;
+    for (role, content) in &drafted {
+        match content {
+            Content::Root(root) => repository.draft_and_sign(role, *root, &[], context.now)?,
+            Content::Targets(targets) => repository.draft_and_sign(role, targets, &[], context.now)?,
         }
     }
+    let drafted: Vec<RoleName> = drafted.into_iter().map(|(role, _)| role).collect();
     repository.check_holders(&drafted, &keys)?;
     for draft in &drafted {
         repository.add_signatures(draft, &keys, context.now)?;

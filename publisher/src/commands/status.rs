@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Unit;
 use mirabelle_manifests::Instant;
-use mirabelle_manifests::network::{brake_role, catalogue_role, deployment_role, metadata_path};
+use mirabelle_manifests::network::metadata_path;
 use mirabelle_manifests::tuf::{Document, RoleDocument, RoleName, Root, Targets, Timestamp};
 use mirabelle_terminal::{Failure, Table};
 use serde::Serialize;
@@ -45,9 +45,20 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let drafts = repository.drafts()?;
     let drafts =
         drafts.keys().map(|role| waiting_for_signatures.progress(role)).collect::<Result<Vec<_>, _>>()?;
-    for name in [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()] {
-        roles.push(Role { role: name.to_string(), ..role(&repository.role::<Targets>(&name)?, context.now) });
+    let bins = repository.catalogue_bins()?;
+    let mut first_bin: Option<Role> = None;
+    for name in repository.signed_roles()?.into_iter().skip(1) {
+        let shown = Role { role: name.to_string(), ..role(&repository.role::<Targets>(&name)?, context.now) };
+        if !bins.contains(&name) {
+            roles.push(shown);
+        } else if first_bin.as_ref().is_none_or(|first| shown.expires < first.expires) {
+            // Of hundreds, the one that expires first.
+            first_bin = Some(shown);
+        }
     }
+    roles.extend(
+        first_bin.map(|first| Role { role: format!("{} of {} bins", first.role, bins.len()), ..first }),
+    );
     roles.extend(timestamp(&repository, context.now));
     let status = Status { releases, submitted: waiting.map(Submission::label).collect(), drafts, roles };
     context.output.print(&status, render);
