@@ -230,4 +230,54 @@ mod tests {
             );
         }
     }
+
+    /// Promise 2, over whatever somebody who holds the brake's key could write: a decision is what it would be without a
+    /// brake, or nothing happens.
+    #[test]
+    fn no_brake_can_do_anything_but_withhold() {
+        use proptest::prelude::*;
+
+        use AssignmentMode::{Available, Required};
+        let text = || prop_oneof![Just("ruff".to_owned()), "[a-z][a-z0-9-]{0,8}"];
+        let pause = (
+            text(),
+            prop_oneof![Just("any".to_owned()), Just("linux-x86_64".to_owned())],
+            0..4_u64,
+            ".{0,40}",
+        );
+        let brake = proptest::collection::vec(pause, 0..6).prop_map(|pauses| {
+            let mut brake = Brake::default();
+            for (package, platform, sequence, reason) in pauses {
+                let (Ok(package), Ok(platform)) = (package.parse(), platform.parse()) else { continue };
+                let since = "2026-01-01T00:00:00Z".parse().unwrap();
+                brake.paused.push(Pause { package, platform, reason, sequence, since });
+            }
+            brake
+        });
+        let mode = prop_oneof![Just(Required), Just(Available)];
+        let situations = (brake, 1..4_u64, mode, 0..3_u64, any::<bool>(), any::<bool>());
+        let free = Brake::default();
+        proptest!(|((brake, sequence, mode, installed, held, asked) in situations)| {
+            let current = match installed {
+                0 => Generation::none(),
+                installed => with_installed(installed, held.then_some(sequence)),
+            };
+            let (catalogue, deployment) = (catalogue(&[1, 2]), deployment(sequence, mode));
+            let (college, platform) = ("57001".parse().unwrap(), Platform::current());
+            let decide = |brake| {
+                let situation = Situation {
+                    catalogue: &catalogue,
+                    deployment: &deployment,
+                    brake,
+                    college: &college,
+                    platform: &platform,
+                    current: &current,
+                };
+                situation.decide(&"ruff".parse().unwrap(), asked)
+            };
+            let (with, without) = (decide(&brake), decide(&free));
+            let withheld = matches!(with, Decision::Keep(Reason::Paused { .. }));
+            prop_assert!(with == without || withheld, "{with:?} instead of {without:?}");
+        });
+    }
 }

@@ -128,6 +128,20 @@ impl SealedKey {
         &self.public
     }
 
+    /// What one guess at the passphrase costs, as the file says: `scrypt N=16384 r=8 p=10`.
+    pub fn cost(&self) -> String {
+        let told = || {
+            let (_, sealed) = SecretDocument::from_pem(&self.pem).ok()?;
+            let info = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes()).ok()?;
+            let scrypt = info.encryption_algorithm.pbes2()?.kdf.scrypt()?;
+            Some(format!(
+                "scrypt N={} r={} p={}",
+                scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization
+            ))
+        };
+        told().unwrap_or_else(|| "not scrypt".to_owned())
+    }
+
     /// Opens the key.
     pub fn open(&self, passphrase: &[u8]) -> Result<SigningKey, SealError> {
         let (label, sealed) = SecretDocument::from_pem(&self.pem).map_err(|_| SealError::NoBlock)?;
@@ -163,6 +177,7 @@ mod tests {
         assert_eq!(sealed.open(b"mirabelle").unwrap().public(), key.public());
         assert!(matches!(sealed.open(b"quetsche"), Err(SealError::WrongPassphrase { .. })));
         assert!(!text.contains(&hex::encode(key.seed())));
+        assert_eq!(sealed.cost(), "scrypt N=256 r=8 p=1");
     }
 
     #[test]

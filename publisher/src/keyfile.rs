@@ -75,6 +75,12 @@ pub(crate) fn open_file(path: &Path, passphrase: &mut Passphrase) -> Result<Key,
     Ok(Box::new(key))
 }
 
+/// What one guess at the passphrase of a sealed file costs; `None` for anything else.
+pub(crate) fn sealed_with(location: &KeyLocation) -> Result<Option<String>, Failure> {
+    let KeyLocation::File(path) = location else { return Ok(None) };
+    Ok(SealedKey::from_text(&read(path)?).ok().map(|sealed| sealed.cost()))
+}
+
 /// Reads a public key: a `.pub` file, or the public half of a sealed key or of one on a token.
 pub(crate) fn public(location: &KeyLocation) -> Result<PublicKey, Failure> {
     let path = match location {

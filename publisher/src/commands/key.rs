@@ -18,15 +18,18 @@ const MAX_SIGNED_BYTES: u64 = 64 << 20;
 struct Shown {
     key_id: String,
     public: PublicKey,
+    /// What one guess at the passphrase costs, for a sealed file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed_with: Option<String>,
 }
 
 pub(super) fn run(context: &mut Context, command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::New { key, algorithm } => {
             let key = keyfile::create(&key, algorithm, &mut context.passphrase)?;
-            show(context, &key.public());
+            show(context, &key.public(), None);
         }
-        KeyCommand::Show { key } => show(context, &keyfile::public(&key)?),
+        KeyCommand::Show { key } => show(context, &keyfile::public(&key)?, keyfile::sealed_with(&key)?),
         KeyCommand::Sign { file, key } => {
             let message = read(&file)?;
             let key = keyfile::open(&key, &mut context.passphrase)?;
@@ -54,11 +57,12 @@ pub(super) fn run(context: &mut Context, command: KeyCommand) -> Result<(), Fail
     Ok(())
 }
 
-fn show(context: &Context, public: &PublicKey) {
-    let shown = Shown { key_id: public.id().to_string(), public: public.clone() };
-    context
-        .output
-        .print(&shown, |shown| format!("key id  {}\n{}", shown.key_id, public.to_pem().unwrap_or_default()));
+fn show(context: &Context, public: &PublicKey, sealed_with: Option<String>) {
+    let shown = Shown { key_id: public.id().to_string(), public: public.clone(), sealed_with };
+    context.output.print(&shown, |shown| {
+        let sealed = shown.sealed_with.as_ref().map_or(String::new(), |cost| format!("sealed  {cost}\n"));
+        format!("key id  {}\n{sealed}{}", shown.key_id, public.to_pem().unwrap_or_default())
+    });
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
