@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use fs_err as fs;
+use mirabelle_manifests::tuf::{self, Document, Timestamp};
 use mirabelle_tests::{App, Outcome, PASSPHRASE, Programs, World, run};
+
+use crate::forge::key;
 
 /// A college in which `hello` 1 is installed.
 fn world() -> World {
@@ -214,6 +217,40 @@ fn any_key_of_any_role_can_be_replaced() {
     goes_on(&mut world, version);
     let audit = world.publisher(["audit", "verify"]).succeeds().stdout;
     assert!(audit.contains("none changed or removed; the published snapshot vouches for it"), "{audit}");
+}
+
+/// A fast-forward attack: versions so high that nothing later could be published, and a time of signing in 2090.
+#[test]
+fn versions_that_a_stolen_online_key_raced_ahead_are_left_behind() {
+    let mut world = world();
+    let path = world.path("repository/public/metadata/timestamp.json");
+    let mut timestamp = Document::<Timestamp>::parse(&fs::read(&path).unwrap()).unwrap().signed;
+    timestamp.version = u64::MAX;
+    timestamp.expires = "2099-01-01T00:00:00Z".parse().unwrap();
+    timestamp.issued = Some("2090-01-01T00:00:00Z".parse().unwrap());
+    fs::write(&path, tuf::sign(&timestamp, &[&key(&world, "online")]).unwrap()).unwrap();
+    // It is signed, and its root lasts no longer than a year: refused as what it is, a time when nothing is fresh.
+    world.college("57001").stop_node();
+    world.college("57001").node(["sync"]).fails(4, "expired at");
+    timestamp.issued = None;
+    fs::write(&path, tuf::sign(&timestamp, &[&key(&world, "online")]).unwrap()).unwrap();
+    goes_on(&mut world, 1);
+    world.publisher(["publish", "--key", "keys/online.key"]).fails(1, "replace the timestamp's key");
+
+    new_key(&world, "fresh");
+    let stolen = id(&world, "online");
+    for role in ["snapshot", "timestamp"] {
+        let replace = ["role", "replace-key", role, &stolen[..12], "keys/fresh.pub"];
+        world
+            .publisher(replace.iter().chain(&["--key", "keys/root-1.key", "--key", "keys/root-2.key"]))
+            .succeeds();
+    }
+    let app = App::new("hello", 2);
+    world.submit(&app);
+    world.approve(&app);
+    world.deploy(&app, "all");
+    world.publisher(["publish", "--key", "keys/fresh.key"]).succeeds();
+    goes_on(&mut world, 2);
 }
 
 #[test]

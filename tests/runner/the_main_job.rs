@@ -180,15 +180,10 @@ fn an_upstream_that_is_behind_or_lies_does_not_hide_the_next_one() {
 
 #[test]
 fn a_workstation_with_an_old_root_finds_the_way_to_the_new_one() {
-    use mirabelle_manifests::tuf::{Document, Root, sign};
-
     let mut world = World::new().college("57001").college("57002").workstations(1).start();
     world.release(&App::new("hello", 1));
-    let roles = world.path("repository/roles/root.json");
-    let mut root = Document::<Root>::parse(&fs::read(&roles).unwrap()).unwrap().signed;
-    root.version = 2;
-    let keys = [crate::forge::key(&world, "root-1"), crate::forge::key(&world, "root-2")];
-    fs::write(&roles, sign(&root, &[&keys[0], &keys[1]]).unwrap()).unwrap();
+    let renew = ["role", "renew", "root", "--key", "keys/root-1.key", "--key", "keys/root-2.key"];
+    world.publisher(renew).succeeds();
     world.publish();
     // A node that was set up with the second root, for a workstation that was given the first.
     let origin = world.origin().to_owned();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fs_err as fs;
 use mirabelle_content::durable;
+use mirabelle_keys::Keyring;
 use mirabelle_manifests::network::{
     bundle_path, catalogue_role, metadata_path, routes_path, sbom_path, target_path,
 };
@@ -81,6 +82,13 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     // Then what says which of them are current.
     let timestamp_path = repository.public().join(metadata_path(&RoleName::timestamp(), None));
     let previous: Option<Document<Timestamp>> = read_document(&timestamp_path)?;
+    // One that today's key did not sign is no floor for readers either: whoever stole the last key may have raced the
+    // versions ahead, and after its rotation counting begins anew (TUF 1.0.34, 5.3.11).
+    let holders = root.roles.get(&RoleName::timestamp()).map(|keys| keys.keyring(&root.keys));
+    let previous = previous.filter(|last| {
+        let signed = |keyring: Keyring| keyring.verify(last.signed_bytes(), &last.signatures).is_ok();
+        holders.is_some_and(|keyring| keyring.is_ok_and(signed))
+    });
     let now = Instant::from_second(context.now.as_second()).unwrap_or(context.now);
     if let Some(last) = previous.as_ref().and_then(|last| last.signed.issued).filter(|issued| *issued > now) {
         // Readers take it for a floor under their clocks: an earlier one would look like the past to them.
@@ -107,8 +115,11 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     current.insert(path.clone());
     forms.add(&path, &bytes, &earlier).or_fail(|| "cannot encode the snapshot".to_owned())?;
     forms.retain(|path| current.contains(path)).or_fail(|| "cannot publish".to_owned())?;
-    let mut timestamp =
-        Timestamp::new(last_timestamp + 1, repository.expiry(&RoleName::timestamp(), context.now));
+    let next = last_timestamp.checked_add(1).ok_or_else(|| {
+        Failure::no(format!("the last timestamp is version {last_timestamp}, and nothing comes after it"))
+            .hint("somebody else may have signed it: replace the timestamp's key, and counting begins anew")
+    })?;
+    let mut timestamp = Timestamp::new(next, repository.expiry(&RoleName::timestamp(), context.now));
     timestamp.issued = Some(now);
     timestamp.meta.insert(RoleName::snapshot().meta_name(), FileMeta::of(version, &bytes));
     let bytes = tuf::sign(&timestamp, &[key.as_ref()]).or_fail(what)?;
