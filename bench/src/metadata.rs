@@ -98,6 +98,8 @@ pub(crate) fn run(arguments: &Arguments) {
         ]);
         let thousands = releases / 1000;
         results.push(format!("refresh_{thousands}k_bytes={}", measured.update));
+        let ratio = measured.reading.as_secs_f64() / measured.hashing.as_secs_f64();
+        results.push(format!("verify_{thousands}k_vs_sha256={ratio:.0}"));
         results.push(format!("zstd_{thousands}k_ratio={:.0}", measured.zstd as f64 / measured.update as f64));
     }
     println!("{}\n", table.render());

@@ -7,7 +7,7 @@
 //! holder takes her key away. Keys that lie in the directory already are used as they are.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use jiff::SignedDuration;
@@ -23,7 +23,7 @@ use mirabelle_manifests::{Brake, Deployment, Packager, Packagers, PathPattern, T
 use mirabelle_terminal::{Failure, OrFail, Table};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, ask};
 use crate::audit::{Event, Record};
 use crate::cli::Init;
 use crate::keyfile::{self, Key};
@@ -126,7 +126,7 @@ impl Plan {
         let guided = !arguments.yes && io::stdin().is_terminal();
         let number = |given: Option<u32>, question: &str, default: u32| match given {
             Some(number) => Ok(number),
-            None if guided => ask(question, default),
+            None if guided => ask_number(question, default),
             None => Ok(default),
         };
         let root_keys = number(arguments.root_keys, "Keys of the root role, held by different people", 3)?;
@@ -157,13 +157,8 @@ impl Plan {
     }
 }
 
-fn ask(question: &str, default: u32) -> Result<u32, Failure> {
-    let what = || "cannot read the answer".to_owned();
-    eprint!("{question} [{default}]: ");
-    io::stderr().flush().or_fail(what)?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).or_fail(what)?;
-    match answer.trim() {
+fn ask_number(question: &str, default: u32) -> Result<u32, Failure> {
+    match ask(&format!("{question} [{default}]:"))?.as_str() {
         "" => Ok(default),
         answer => answer.parse().map_err(|_| Failure::usage(format!("`{answer}` is no number"))),
     }

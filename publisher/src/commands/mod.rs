@@ -19,11 +19,12 @@ mod status;
 mod submit;
 mod verify;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::CommandFactory;
 use mirabelle_manifests::Instant;
-use mirabelle_terminal::{Failure, Output, print_document, runtime};
+use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
 
 use crate::cli::{Cli, Command};
 use crate::passphrase::Passphrase;
@@ -42,6 +43,16 @@ impl Context {
     fn repository(&self) -> Result<Repository, Failure> {
         Repository::open(&self.directory)
     }
+}
+
+/// Asks a person, at a terminal, and returns what she typed.
+fn ask(question: &str) -> Result<String, Failure> {
+    let what = || "cannot read the answer".to_owned();
+    eprint!("{question} ");
+    io::stderr().flush().or_fail(what)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).or_fail(what)?;
+    Ok(answer.trim().to_owned())
 }
 
 /// Runs a command.

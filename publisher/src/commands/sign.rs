@@ -3,14 +3,14 @@
 //! She sees in words what she signs, made from the very bytes that her signature covers. No repository is needed, nothing
 //! is fetched, and the draft stays as it is: several holders can sign copies of it at the same time.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use mirabelle_content::durable;
 use mirabelle_manifests::{Digest, Json};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, ask};
 use crate::cli::Sign;
 use crate::draft_file::{DraftFile, SignatureFile};
 use crate::keyfile;
@@ -80,12 +80,7 @@ fn confirm() -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage("nobody is there to say yes").hint("add --yes to sign without asking"));
     }
-    let what = || "cannot read the answer".to_owned();
-    eprint!("Sign this? [y/N] ");
-    io::stderr().flush().or_fail(what)?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).or_fail(what)?;
-    match answer.trim() {
+    match ask("Sign this? [y/N]")?.as_str() {
         "y" | "Y" | "yes" | "o" | "O" | "oui" => Ok(()),
         _ => Err(Failure::no("not signed")),
     }
