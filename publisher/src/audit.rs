@@ -128,7 +128,8 @@ impl Entry {
         };
         let keys: Vec<&str> = self.keys.iter().map(KeyId::short).collect();
         let by = if keys.is_empty() { String::new() } else { format!(" with key {}", keys.join(", ")) };
-        format!("{:.0} {}{role}{by}: {}", self.time, self.event.word(), self.what.join("; "))
+        let what = if self.what.is_empty() { String::new() } else { format!(": {}", self.what.join("; ")) };
+        format!("{:.0} {}{role}{by}{what}", self.time, self.event.word())
     }
 
     /// As RFC 5424 has it: facility 13 (log audit), severity 5 (notice). 32473 is the enterprise number for examples.

@@ -86,7 +86,7 @@ fn holders(
             roles.get(name).map(|(keys, _)| keys.keyids.iter().cloned().collect()).unwrap_or_default()
         };
         let pinned = new.get(name).or(before.get(name)).is_some_and(|(_, pinned)| *pinned);
-        let role = if pinned { format!("`{name}`, which root pins,") } else { format!("`{name}`") };
+        let role = if pinned { format!("`{name}` as root pins it") } else { format!("`{name}`") };
         let (old_ids, new_ids) = (ids(before), ids(new));
         for id in new_ids.difference(&old_ids) {
             lines.push(format!("key {} now holds {role}", id.short()));
