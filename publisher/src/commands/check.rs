@@ -15,6 +15,7 @@ use mirabelle_terminal::{Failure, OrFail, Table};
 use serde::Serialize;
 
 use super::Context;
+use super::draft::who;
 use crate::cli::Check;
 use crate::repository::{Repository, read_document};
 use crate::submission::read_catalogue;
@@ -72,7 +73,7 @@ pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
         if findings.is_empty() {
             return "nothing to look at".to_owned();
         }
-        let mut table = Table::new(["", "about", ""]);
+        let mut table = Table::new(["", "about", "what"]);
         for finding in findings {
             let kind = if finding.problem { "PROBLEM" } else { "warning" };
             table.row([kind.to_owned(), finding.about.clone(), finding.text.clone()]);
@@ -91,9 +92,7 @@ fn signatures(repository: &Repository, findings: &mut Findings) -> Result<(), Fa
     }
     for (role, draft) in repository.drafts()? {
         let progress = repository.with_drafts()?.progress(&role)?;
-        let left = progress.need.saturating_sub(progress.have);
-        findings
-            .warn(role.to_string(), format!("version {} waits for {left} more signatures", draft.version()));
+        findings.warn(role.to_string(), format!("version {} waits: {}", draft.version(), who(&progress)));
     }
     Ok(())
 }
