@@ -139,6 +139,7 @@ mod tests {
         }
     }
 
+    /// root-signing#1448: real roots carry empty signatures.
     #[test]
     fn passes_over_an_invalid_signature_beside_enough_valid_ones() {
         let [a, b] = std::array::from_fn(|_| SigningKey::generate());

@@ -284,6 +284,7 @@ mod tests {
         assert!(!key.verifies(b"x", &SigningKey::generate().sign(b"x")));
     }
 
+    /// ed25519-dalek: `verify_strict`.
     #[test]
     fn a_small_order_key_verifies_nothing() {
         let identity = format!("01{}", "00".repeat(31));
@@ -292,6 +293,22 @@ mod tests {
         )
         .unwrap();
         assert!(key.is_unsupported());
+    }
+
+    /// RFC 8032, 5.1.7: adding the group's order to S gives other bytes that careless verifiers take as well.
+    #[test]
+    fn a_signature_cannot_be_rewritten() {
+        const ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
+        let key = SigningKey::generate();
+        let signature = key.sign(b"m");
+        let mut rewritten = signature.clone();
+        let mut carry = 0;
+        for (byte, order) in rewritten.bytes[32..].iter_mut().zip(hex::decode(ORDER).unwrap()) {
+            let sum = u16::from(*byte) + u16::from(order) + carry;
+            (*byte, carry) = (sum.to_le_bytes()[0], sum >> 8);
+        }
+        assert!(key.public().verifies(b"m", &signature));
+        assert!(!key.public().verifies(b"m", &rewritten));
     }
 
     #[test]

@@ -288,6 +288,7 @@ mod tests {
         }
     }
 
+    /// sigstore-rust#174, spec#173, GHSA-qp9x-wp8f-qgjj.
     #[test]
     fn patterns_never_cross_a_slash() {
         let cases = [

@@ -366,6 +366,10 @@ impl Fetcher {
             have = 0;
         }
         if have == expected {
+            if expected == 0 {
+                // No byte is asked for, and yet there is a file.
+                partial.start(None).await?.finish().await?;
+            }
             return Ok(());
         }
         let start = range.start + have;

@@ -12,6 +12,7 @@ pub mod serve;
 
 mod encoding;
 mod fetch;
+mod local_name;
 mod metadata_store;
 mod network;
 mod obtain;

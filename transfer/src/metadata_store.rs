@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/root.json timestamp.json snapshot.json targets.json    byte for byte as received (TUF 1.0.34, 5)
-//! <dir>/catalogue.json …                                        delegated roles
+//! <dir>/catalogue.json …                                        delegated roles, named by `local_name.rs`
 //! <dir>/roots/<n>.root.json                                    every root that was verified here
 //! <dir>/targets/<digest>.<name>                                 the small targets that the roles list
 //! <dir>/lock                                                    held by whoever refreshes
@@ -19,6 +19,8 @@ use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Digest, TargetPath};
+
+use crate::local_name::local_name;
 
 /// The most that is read back of one file.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -146,7 +148,7 @@ impl MetadataStore {
     }
 
     fn path(&self, role: &RoleName) -> PathBuf {
-        self.directory.join(format!("{}.json", role.file_stem()))
+        self.directory.join(format!("{}.json", local_name(role.as_str())))
     }
 
     fn target_path(&self, target: &TargetPath, digest: Digest) -> PathBuf {
@@ -156,6 +158,5 @@ impl MetadataStore {
 
 /// The last segment of a target's path, as a file name.
 fn target_name(target: &TargetPath) -> String {
-    let name = target.as_str().rsplit('/').next().unwrap_or_default();
-    RoleName::new(name).file_stem()
+    local_name(target.as_str().rsplit('/').next().unwrap_or_default())
 }

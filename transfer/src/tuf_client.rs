@@ -12,7 +12,7 @@
 //! | a file without end | the length that the role above states, or a cap |
 //! | a root chain without end | [`MAX_ROOTS`] in one session; the next goes on from there |
 //! | a refresh cut at any write | each file is verified again when it is read |
-//! | a target path that leaves its directory | one file name, percent-encoded, for the whole path |
+//! | a target path that leaves its directory | one file name for the whole path (`local_name.rs`) |
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ use mirabelle_manifests::tuf::{
 use mirabelle_manifests::{Instant, TargetPath};
 
 use crate::fetch::{FetchError, Fetcher};
+use crate::local_name::local_name;
 use crate::metadata_store::{MetadataStore, StoreError, StoreLock};
 use crate::partial::Partial;
 
@@ -38,8 +39,6 @@ const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
 const MAX_UNSTATED_BYTES: u64 = 5_000_000;
 /// The most of any metadata or small target, whatever length is stated.
 pub(crate) const MAX_STATED_BYTES: u64 = 64 << 20;
-/// The longest file name that a target is kept under.
-const MAX_NAME_BYTES: usize = 200;
 
 /// Why a session did not end well. What was verified before it failed is kept.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +187,7 @@ impl<'a> TufClient<'a> {
     async fn roots(&mut self) -> Result<(), TufError> {
         self.store.keep_root(self.trusted.root().version, &self.store.root()?)?;
         for _ in 0..MAX_ROOTS {
-            let next = self.trusted.root().version.saturating_add(1);
+            let Some(next) = self.trusted.root().version.checked_add(1) else { break };
             let Some(repository) = &self.repository else { break };
             let name = metadata_name(&RoleName::root(), Some(next));
             match repository.metadata.bytes(&name, MAX_ROOT_BYTES).await {
@@ -317,8 +316,7 @@ impl<'a> TufClient<'a> {
             upstream: repository.targets.upstream().to_string(),
             role: role.clone(),
         };
-        let name = file_name(target);
-        let path = directory.join(&name);
+        let path = directory.join(local_name(target.as_str()));
         if is_genuine(&path, &file).await? {
             return Ok(path);
         }
@@ -337,16 +335,6 @@ impl<'a> TufClient<'a> {
         durable::sync_directory(directory)?;
         Ok(path)
     }
-}
-
-/// A file name that stands for the whole path, and for no other.
-fn file_name(target: &TargetPath) -> String {
-    let name = RoleName::new(target.as_str()).file_stem();
-    // A leading dot would hide it, and `.` and `..` are no names.
-    if name.len() > MAX_NAME_BYTES || name.starts_with('.') {
-        return target.path_hash().to_string();
-    }
-    name
 }
 
 /// True when the file at `path` is there and is the one that was signed for.

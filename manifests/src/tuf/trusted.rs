@@ -220,8 +220,10 @@ impl TrustedMetadata {
         let document = parse::<Root>(bytes, &role)?;
         verify(&document, &role, &role, &keyring_of(&self.root, &role)?)?;
         verify(&document, &role, &role, &keyring_of(&document.signed, &role)?)?;
-        let expected = self.root.version.saturating_add(1);
-        if document.signed.version != expected {
+        // After the last number there is no next root; the same one again is none.
+        let next = self.root.version.checked_add(1);
+        if next != Some(document.signed.version) {
+            let expected = next.unwrap_or(u64::MAX);
             return Err(MetadataError::WrongVersion { role, got: document.signed.version, expected });
         }
         self.root = document.signed;

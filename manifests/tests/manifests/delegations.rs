@@ -72,6 +72,7 @@ fn search(published: &Published) -> (String, Option<String>) {
     }
 }
 
+/// CVE-2025-2886, CVE-2024-47534 (order, terminating), GHSA-j8x2-777p-23fc (cycles).
 #[test]
 fn roles_are_asked_in_pre_order() {
     let cases: Vec<Case<'_>> = vec![
@@ -108,6 +109,7 @@ fn roles_are_asked_in_pre_order() {
     }
 }
 
+/// python-tuf#2977, go-tuf#759, sigstore-rust#173, rust-tuf#279.
 #[test]
 fn a_role_trusted_through_one_delegator_is_not_through_another() {
     let edges =

@@ -11,7 +11,7 @@ type Change = fn(&mut Repository);
 type Tamper = fn(&Repository, &mut Published);
 
 /// What a refresh comes to, in a word.
-fn word(result: Result<TrustedMetadata, MetadataError>) -> String {
+pub(crate) fn word<T>(result: Result<T, MetadataError>) -> String {
     match result {
         Ok(_) => "trusted".to_owned(),
         Err(MetadataError::Malformed { role, .. }) => format!("{role} malformed"),
@@ -26,6 +26,7 @@ fn word(result: Result<TrustedMetadata, MetadataError>) -> String {
     }
 }
 
+/// Thresholds below one: CVE-2026-23992. One role's document as another's: suite `incorrect_metadata_type`.
 #[test]
 fn a_fresh_client_refuses_each_lie() {
     let past = |repository: &mut Repository| repository.timestamp.expires = time("2026-05-31T23:59:59Z");
@@ -81,6 +82,7 @@ fn signatures_by_hash_less_metadata_are_still_checked() {
     assert_eq!(word(published.refresh()), "targets signatures");
 }
 
+/// CVE-2022-29173, sigstore-java#1061, sigstore-ruby#89.
 #[test]
 fn a_client_that_was_here_before_refuses_what_is_older() {
     let cases: Vec<(&str, Change)> = vec![
@@ -117,6 +119,7 @@ fn a_client_that_was_here_before_refuses_what_is_older() {
     }
 }
 
+/// sigstore-rust#198.
 #[test]
 fn an_expired_copy_is_still_a_floor() {
     let mut repository = Repository::new();
@@ -130,6 +133,7 @@ fn an_expired_copy_is_still_a_floor() {
     assert_eq!(word(repository.publish().refresh_after(&kept)), "trusted");
 }
 
+/// TUF 1.0.34, 5.4.3.
 #[test]
 fn an_equal_timestamp_with_other_content_is_passed_over() {
     let mut repository = Repository::new();

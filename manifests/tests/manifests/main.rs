@@ -1,7 +1,9 @@
 //! The client workflow of TUF against repositories that somebody tampered with.
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
+mod advisories;
 mod delegations;
 mod hostile_metadata;
+mod malformed_metadata;
 mod releases;
 mod repository;
