@@ -63,3 +63,57 @@ fn a_killed_mirror_goes_on_at_the_byte() {
     let received = college.wan().down();
     assert!(received < MEGABYTES * 1_000_000 * 13 / 10, "{received} after {kills} kills");
 }
+
+/// One `GET`, as any HTTP client would send it; returns the answer's head and body.
+fn get(server: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
+    use std::io::{Read, Write};
+    let host = server.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer[end + 4..].to_vec())
+}
+
+/// RFC 9842, from the origin and from a node; whoever does not ask for it gets plain files.
+#[test]
+fn metadata_travels_as_a_difference_from_what_is_held() {
+    let mut world = World::new().college("57001").start();
+    for number in 1..=4 {
+        world.release(&App::new(&format!("app-{number}"), 1));
+    }
+    world.college("57001").sync();
+    world.release(&App::new("app-1", 2));
+    world.college("57001").sync();
+    let newest = |server: &str| {
+        let (_, timestamp) = get(server, "metadata/timestamp.json", "");
+        let timestamp: serde_json::Value = serde_json::from_slice(&timestamp).unwrap();
+        timestamp["signed"]["meta"]["snapshot.json"]["version"].as_u64().unwrap()
+    };
+    let node = world.college("57001").running_node().unwrap().address().to_owned();
+    for server in [world.origin().to_owned(), node] {
+        // Four approvals, then a fifth: versions 5 and 6 of the catalogue, after the empty first.
+        assert!(newest(&server) > 5);
+        let (head, plain) = get(&server, "metadata/6.catalogue.json", "");
+        assert!(
+            !head.contains("content-encoding")
+                && head.contains("vary: accept-encoding, available-dictionary"),
+            "{head}"
+        );
+        let (_, held) = get(&server, "metadata/5.catalogue.json", "");
+        let digest = mirabelle_manifests::Digest::of(&held);
+        let field = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, digest.as_bytes());
+        let asks = format!("Accept-Encoding: dcz, zstd\r\nAvailable-Dictionary: :{field}:\r\n");
+        let (head, difference) = get(&server, "metadata/6.catalogue.json", &asks);
+        assert!(head.contains("content-encoding: dcz"), "{head}");
+        let (head, compressed) = get(&server, "metadata/6.catalogue.json", "Accept-Encoding: zstd\r\n");
+        assert!(head.contains("content-encoding: zstd"), "{head}");
+        assert!(difference.len() < compressed.len() && compressed.len() < plain.len());
+        // zstd itself, with the old version as its prefix, reads what follows RFC 9842's header of 40 bytes.
+        let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(&difference[40..], &held).unwrap();
+        let mut decoded = Vec::new();
+        std::io::Read::read_to_end(&mut decoder, &mut decoded).unwrap();
+        assert_eq!(decoded, plain);
+    }
+}
