@@ -229,6 +229,11 @@ impl Repository {
     /// Writes every root for readers, those that came and went between two publications among them.
     pub(crate) fn publish_roots(&self, newest: u64) -> Result<(), Failure> {
         for version in 1..=newest {
+            let published = self.public().join(metadata_path(&RoleName::root(), Some(version)));
+            if !self.path(&root_path(version)).exists() && published.exists() {
+                // Published before the chain was kept here.
+                continue;
+            }
             self.publish_role(&RoleName::root(), version, &self.read(&root_path(version))?)?;
         }
         Ok(())

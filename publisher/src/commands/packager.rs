@@ -39,11 +39,13 @@ pub(super) fn run(context: &mut Context, command: PackagerCommand) -> Result<(),
                 packages: packages.iter().map(PathPattern::new).collect(),
                 until,
             };
+            let _lock = repository.lock()?;
             let mut packagers = repository.packagers()?;
             packagers.packagers.push(packager);
             change(context, &repository, packagers, &keys)
         }
         PackagerCommand::Revoke { id, from, keys } => {
+            let _lock = repository.lock()?;
             let mut packagers = repository.packagers()?;
             revoke(&mut packagers.packagers, &id, from.unwrap_or(context.now))?;
             change(context, &repository, packagers, &keys)
@@ -83,7 +85,6 @@ fn change(
     packagers: Packagers,
     keys: &[KeyLocation],
 ) -> Result<(), Failure> {
-    let _lock = repository.lock()?;
     let bytes = packagers.to_bytes().or_fail(|| "cannot write the list of packagers".to_owned())?;
     let path = TargetPath::new(PACKAGERS_TARGET);
     repository.put_target(&path, &bytes)?;
