@@ -59,8 +59,12 @@ impl Target {
             parsed += u64::from(self.holds(&property, &input, seed));
             tried += 1;
         }
-        // Mutations that never get past the parser would try nothing behind it.
-        assert!(parsed * 500 > tried, "{}: only {parsed} of {tried} inputs parsed", self.name);
+        // Mutations that never get past the parser would try nothing behind it; of a few, any may be in the way.
+        assert!(
+            tried < 5000 || parsed * 500 > tried,
+            "{}: only {parsed} of {tried} inputs parsed",
+            self.name
+        );
         println!("{}: {tried} inputs in {seconds} s, {parsed} of them parsed", self.name);
         let resident = resident_peak();
         assert!(resident < MAX_RESIDENT_BYTES, "{}: {resident} bytes are resident", self.name);
