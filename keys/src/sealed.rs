@@ -12,6 +12,8 @@
 //!
 //! The lines above the block are for people and for the check after opening: AES-CBC carries no integrity tag, so a
 //! key that opens must also have the public half written beside it. They let `key show` work without the passphrase.
+//!
+//! A file states itself how much work it is to open: one that asks for more than [`MAX_COST`] is not tried.
 
 use ed25519_dalek::pkcs8::KeypairBytes;
 use pkcs8::der::pem::LineEnding;
@@ -45,6 +47,11 @@ impl SealingCost {
     }
 }
 
+/// Memory that opening may take, in bytes: OpenSSL's own limit, twice what [`SealingCost::STANDARD`] needs.
+const MAX_MEMORY: u64 = 32 << 20;
+/// Work that opening may take, as N × r × p: sixteen times [`SealingCost::STANDARD`], some ten seconds.
+const MAX_COST: u64 = (1 << 14) * 8 * 10 * 16;
+
 /// A signing key sealed with a passphrase, as its file holds it.
 pub struct SealedKey {
     public: PublicKey,
@@ -63,6 +70,14 @@ pub enum SealError {
     /// The block does not open: the passphrase is wrong or the file is damaged.
     #[error("wrong passphrase for key {keyid}, or its file is damaged")]
     WrongPassphrase {
+        /// The key that stays shut.
+        keyid: crate::KeyId,
+    },
+    /// Trying any passphrase would take more memory or time than we give it.
+    #[error(
+        "the file of key {keyid} asks for another way of opening it, or for more work, than its like ever need"
+    )]
+    TooCostly {
         /// The key that stays shut.
         keyid: crate::KeyId,
     },
@@ -149,10 +164,11 @@ impl SealedKey {
             return Err(SealError::NoBlock);
         }
         let wrong = || SealError::WrongPassphrase { keyid: self.public.id() };
-        let plain = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes())
-            .ok()
-            .and_then(|info| info.decrypt(passphrase).ok())
-            .ok_or_else(wrong)?;
+        let info = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes()).map_err(|_| wrong())?;
+        if !is_affordable(&info) {
+            return Err(SealError::TooCostly { keyid: self.public.id() });
+        }
+        let plain = info.decrypt(passphrase).map_err(|_| wrong())?;
         let pair = PrivateKeyInfoRef::try_from(plain.as_bytes())
             .ok()
             .and_then(|info| KeypairBytes::try_from(info).ok())
@@ -163,6 +179,18 @@ impl SealedKey {
         }
         Ok(key)
     }
+}
+
+/// True for scrypt within our limits, which is what we seal with.
+fn is_affordable(info: &EncryptedPrivateKeyInfoRef<'_>) -> bool {
+    let Some(scrypt) = info.encryption_algorithm.pbes2().and_then(|parameters| parameters.kdf.scrypt())
+    else {
+        return false;
+    };
+    let (n, r, p) = (scrypt.cost_parameter, u64::from(scrypt.block_size), u64::from(scrypt.parallelization));
+    let memory = n.saturating_mul(r).saturating_mul(128);
+    let work = n.saturating_mul(r).saturating_mul(p);
+    n.is_power_of_two() && memory <= MAX_MEMORY && work <= MAX_COST
 }
 
 #[cfg(test)]
@@ -191,6 +219,31 @@ mod tests {
             SealedKey::from_text(&swapped).unwrap().open(b"p"),
             Err(SealError::AnotherKey { .. })
         ));
+    }
+
+    /// N, r and p stand in the file, where whoever may write to it can change them.
+    #[test]
+    fn a_file_cannot_ask_for_endless_work() {
+        const CHEAP: [u8; 10] = [2, 2, 1, 0, 2, 1, 8, 2, 1, 1];
+        let key = SigningKey::generate();
+        let sealed = SealedKey::seal(&key, b"p", SealingCost::dangerously_cheap()).unwrap();
+        let (_, der) = SecretDocument::from_pem(&sealed.pem).unwrap();
+        let at = der.as_bytes().windows(CHEAP.len()).position(|window| window == CHEAP).unwrap();
+        for costly in [
+            [2, 2, 0x40, 0, 2, 1, 0x7f, 2, 1, 0x7f], // 266 MB, 125 times
+            [2, 2, 0x40, 0, 2, 1, 0x7f, 2, 1, 1],
+            [2, 2, 0x41, 0, 2, 1, 8, 2, 1, 1], // no power of two
+            [2, 1, 0, 2, 2, 1, 0, 2, 1, 1],    // N is 0, on which pkcs5 0.8.1 panics
+        ] {
+            let mut bytes = der.as_bytes().to_vec();
+            bytes[at..at + costly.len()].copy_from_slice(&costly);
+            let changed = SecretDocument::try_from(bytes.as_slice()).unwrap();
+            let pem = changed.to_pem(LABEL, LineEnding::LF).unwrap().to_string();
+            let changed = SealedKey { public: sealed.public.clone(), pem };
+            let begun = std::time::Instant::now();
+            assert!(changed.open(b"p").is_err(), "{costly:?}");
+            assert!(begun.elapsed().as_secs() < 10, "{costly:?} took {:?}", begun.elapsed());
+        }
     }
 
     #[test]

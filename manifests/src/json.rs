@@ -1,7 +1,7 @@
 //! JSON read strictly and written canonically.
 //!
 //! Reading refuses what parsers disagree about: duplicate members, numbers with a fraction or exponent, nesting deeper
-//! than `serde_json`'s 128. Writing is OLPC canonical JSON, the form TUF signatures cover (TUF 1.0.34, 4.2.1): members
+//! than `serde_json`'s 128, names that `serde_json` keeps for itself. Writing is OLPC canonical JSON, the form TUF signatures cover (TUF 1.0.34, 4.2.1): members
 //! sorted by code point, no white space, and in strings only `"` and `\` escaped. It is *not* RFC 8785.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
+
+/// `serde_json` reads a member of such a name as something else: `RawValue`'s as the JSON in its string, where there may
+/// be fractions and duplicates, and where no signature says what the reader sees.
+const RESERVED_PREFIX: &str = "$serde_json::private::";
 
 /// A JSON value without floating point and without duplicate members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +173,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
             if members.contains_key(&name) {
                 return Err(serde::de::Error::custom(format_args!("duplicate member `{name}`")));
             }
+            if name.starts_with(RESERVED_PREFIX) {
+                return Err(serde::de::Error::custom(format_args!("reserved member `{name}`")));
+            }
             members.insert(name, value);
         }
         Ok(Json::Object(members))
@@ -202,6 +209,8 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let cases = [
             r#"{"a":1,"a":1}"#,
+            r#"{"$serde_json::private::RawValue":"{\"a\":1.5}"}"#,
+            r#"[{"\u0024serde_json::private::Number":"1"}]"#,
             "1.0",
             "1e3",
             "18446744073709551616",

@@ -362,7 +362,9 @@ impl Sounds for SealError {
         match self {
             Self::Encoding(_) => Kind::Machine,
             Self::AnotherKey { .. } => Kind::Trust,
-            Self::NoPublicKey | Self::NoBlock | Self::WrongPassphrase { .. } => Kind::Usage,
+            Self::NoPublicKey | Self::NoBlock | Self::WrongPassphrase { .. } | Self::TooCostly { .. } => {
+                Kind::Usage
+            }
         }
     }
 }

@@ -1,0 +1,123 @@
+//! The documents: each parsed, asked what it says, written and parsed again.
+
+use mirabelle_keys::SigningKey;
+use mirabelle_manifests::tuf::{
+    Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
+};
+use mirabelle_manifests::{
+    Brake, Catalogue, Deployment, Instant, Json, Packagers, SignedRelease, SiteId, TargetPath,
+};
+
+/// A role's document; `None` for what is none.
+fn role<T: RoleDocument + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<Document<T>> {
+    let document = Document::<T>::parse(bytes).ok()?;
+    let written = attach(&document.signed, &document.signatures).expect("what was parsed can be written");
+    let again = Document::<T>::parse(&written).expect("what was written can be parsed");
+    assert_eq!(again.signed, document.signed);
+    assert_eq!(again.signatures, document.signatures);
+    Some(document)
+}
+
+pub(crate) fn root(bytes: &[u8]) -> bool {
+    let Some(document) = role::<Root>(bytes) else { return false };
+    let root = document.signed;
+    for keys in root.roles.values().chain(root.quorums.values()) {
+        if let Ok(keyring) = keys.keyring(&root.keys) {
+            let _ = keyring.verify(&[], &document.signatures);
+        }
+    }
+    for now in [Instant::MIN, Instant::UNIX_EPOCH, Instant::MAX] {
+        if let Ok(trusted) = TrustedMetadata::begin_with_grace(bytes, now) {
+            let _ = (trusted.finish_root(), trusted.stale_since(), trusted.clock_behind());
+        }
+    }
+    true
+}
+
+pub(crate) fn timestamp(bytes: &[u8]) -> bool {
+    role::<Timestamp>(bytes).inspect(|document| drop(document.signed.snapshot().cloned())).is_some()
+}
+
+pub(crate) fn snapshot(bytes: &[u8]) -> bool {
+    let Some(document) = role::<Snapshot>(bytes) else { return false };
+    for meta in document.signed.meta.values() {
+        meta.hashes.as_ref().inspect(|hashes| assert!(!hashes.match_bytes(b"something else")));
+    }
+    true
+}
+
+pub(crate) fn targets(bytes: &[u8]) -> bool {
+    let Some(document) = role::<Targets>(bytes) else { return false };
+    let targets = document.signed;
+    let _ = Catalogue::read(&targets);
+    let paths = targets.targets.keys().cloned().chain([TargetPath::new("packages/a/1/any/release.json")]);
+    for path in paths.take(20) {
+        if let Ok(hashed) = path.hashed("00") {
+            assert!(hashed.split('/').all(|segment| !matches!(segment, "" | "." | "..")), "{hashed}");
+        }
+        for (role, _) in targets.delegations.iter().flat_map(|delegations| delegations.for_path(&path)) {
+            assert!(!role.file_stem().contains(['/', '\\']));
+            let delegations = targets.delegations.as_ref().unwrap();
+            assert!(delegations.keyring(&role).is_some(), "who may speak about a path is delegated");
+        }
+    }
+    for name in ["", "root", "targets", "bin-0", "bin-+1"].map(RoleName::new) {
+        drop(targets.delegations.as_ref().map(|delegations| delegations.keyring(&name)));
+    }
+    true
+}
+
+pub(crate) fn release(bytes: &[u8]) -> bool {
+    let Ok(signed) = SignedRelease::parse(bytes) else { return false };
+    let _ = (signed.release.objects(), signed.release.installed_size(), signed.release.target_path());
+    let key = SigningKey::from_seed(&[7; 32]);
+    let written = signed.release.sign(&key).expect("what was parsed can be signed");
+    let again = SignedRelease::parse(&written).expect("what was signed can be parsed");
+    assert_eq!(again.release, signed.release);
+    assert!(key.public().verifies(&again.signed_bytes, &again.signatures[0]));
+    true
+}
+
+pub(crate) fn packagers(bytes: &[u8]) -> bool {
+    let Ok(packagers) = Packagers::parse(bytes) else { return false };
+    assert_eq!(Packagers::parse(&packagers.to_bytes().unwrap()).unwrap(), packagers);
+    true
+}
+
+pub(crate) fn deployment(bytes: &[u8]) -> bool {
+    let Ok(deployment) = Deployment::parse(bytes) else { return false };
+    assert_eq!(Deployment::parse(&deployment.to_bytes().unwrap()).unwrap(), deployment);
+    let college: SiteId = "57001".parse().unwrap();
+    let assigned = deployment.for_college(&college).into_values().cloned().collect::<Vec<_>>();
+    // What an operator assigns next leaves something that can be followed.
+    let mut next = deployment;
+    for assignment in assigned {
+        next.assign(assignment);
+        assert_eq!(Deployment::parse(&next.to_bytes().unwrap()).unwrap(), next);
+    }
+    true
+}
+
+pub(crate) fn brake(bytes: &[u8]) -> bool {
+    let Ok(brake) = Brake::parse(bytes) else { return false };
+    assert_eq!(Brake::parse(&brake.to_bytes().unwrap()).unwrap(), brake);
+    true
+}
+
+/// A file of it is the same value; so is its canonical form, which is JSON unless strings hold control characters.
+pub(crate) fn json(bytes: &[u8]) -> bool {
+    let Ok(value) = Json::parse(bytes) else { return false };
+    let canonical = value.canonical();
+    let file = Json::parse(&value.to_file()).expect("what was written can be parsed");
+    assert_eq!(file, value);
+    assert_eq!(file.canonical(), canonical);
+    if canonical.iter().all(|byte| *byte >= 0x20) {
+        let again = Json::parse(&canonical).expect("it is JSON");
+        assert_eq!(again, value);
+        assert_eq!(again.canonical(), canonical);
+    }
+    // What others read of it with serde_json is the same as what the signature covers.
+    let loose: serde_json::Value = serde_json::from_slice(bytes).expect("the strict reader takes less");
+    assert_eq!(Json::of(&loose).expect("it holds nothing else"), value);
+    true
+}

@@ -1,0 +1,77 @@
+//! Every parser of foreign bytes, fed with what was never meant: mutated documents, spliced ones, noise.
+//!
+//! Promises: nothing panics; no input of 64 KiB takes long or much memory; what parses is written to something that
+//! parses to an equal value.
+//!
+//! ```text
+//! ./test fuzz 600                         ten minutes for each target, all at once
+//! MIRABELLE_FUZZ_SECONDS=60 cargo test --workspace --test fuzz -- targets
+//! tests/fuzz/corpus/<target>/             where mutations begin; what broke something once belongs here too
+//! target/fuzz/<target>-<digest>           what broke something now
+//! ```
+//!
+//! Every run begins with the corpus as it is, then mutates it from a fresh seed, which a failure names. No coverage
+//! guides it: it runs on stable, without instruments, in every `cargo test` for a second.
+#![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
+
+mod documents;
+mod drive;
+mod keys;
+mod mutate;
+
+use drive::Target;
+
+#[test]
+fn root() {
+    Target::new("root").run(documents::root);
+}
+
+#[test]
+fn timestamp() {
+    Target::new("timestamp").run(documents::timestamp);
+}
+
+#[test]
+fn snapshot() {
+    Target::new("snapshot").run(documents::snapshot);
+}
+
+#[test]
+fn targets() {
+    Target::new("targets").run(documents::targets);
+}
+
+#[test]
+fn release() {
+    Target::new("release").run(documents::release);
+}
+
+#[test]
+fn packagers() {
+    Target::new("packagers").run(documents::packagers);
+}
+
+#[test]
+fn deployment() {
+    Target::new("deployment").run(documents::deployment);
+}
+
+#[test]
+fn brake() {
+    Target::new("brake").run(documents::brake);
+}
+
+#[test]
+fn json() {
+    Target::new("json").run(documents::json);
+}
+
+#[test]
+fn public_key() {
+    Target::new("public-key").run(keys::public_key);
+}
+
+#[test]
+fn sealed_key() {
+    Target::new("sealed-key").with(keys::sealed()).run(keys::sealed_key);
+}
