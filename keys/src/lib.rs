@@ -7,6 +7,7 @@
 //! - *A stolen key file*: it is sealed with a passphrase under scrypt ([`SealedKey`]).
 //! - *A sealed file that was tampered with* (AES-CBC has no integrity tag): the public key stands beside the seal and
 //!   is compared after opening.
+//! - *A sealed file that asks for endless work, or memory*: its scrypt parameters are looked at before they are used.
 //! - *One signer counted twice*: [`Keyring`] counts distinct public keys, never key ids (GHSA-3633-5h82-39pq), and
 //!   refuses a document in which a key id signs twice (CVE-2020-6174).
 //! - *A threshold of zero* (CVE-2026-23992): a [`Keyring`] cannot be made with one.
