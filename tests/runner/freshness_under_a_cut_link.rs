@@ -69,6 +69,34 @@ fn nothing_newer_is_accepted_once_it_has_expired() {
 }
 
 #[test]
+fn a_refresh_that_was_cut_leaves_what_was_complete_before() {
+    let mut world = world();
+    world.release(&App::new("hello", 3));
+    let college = world.college("57001");
+    college.sync();
+    // The refresh has its timestamp, and then no more.
+    let served = college.node_root().join("served/metadata");
+    let timestamp: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(served.join("timestamp.json")).unwrap()).unwrap();
+    let snapshot =
+        served.join(format!("{}.snapshot.json", timestamp["signed"]["meta"]["snapshot.json"]["version"]));
+    let encoded = college.node_root().join("served/encoded");
+    let away = college.node_root().join("away");
+    fs_err::rename(&snapshot, &away).unwrap();
+    fs_err::remove_dir_all(encoded).unwrap();
+    college.workstation(0).run(["refresh"]).fails(3, "does not exist");
+    assert!(college.workstation(0).run(["search", "hello"]).succeeds().stdout.contains("hello"));
+    // Nobody mends it, and freshness ends: release 2 is what was verified whole.
+    at(&mut world, 0, "+20d", &["update"]).succeeds();
+    let said = world.college("57001").workstation(0).launch("hello", &[]).succeeds().stdout;
+    assert_eq!(said, "hello 2.0\n");
+    fs_err::rename(&away, &snapshot).unwrap();
+    world.college("57001").workstation(0).run(["update"]).succeeds();
+    let said = world.college("57001").workstation(0).launch("hello", &[]).succeeds().stdout;
+    assert_eq!(said, "hello 3.0\n");
+}
+
+#[test]
 fn a_clock_that_is_wrong_is_noticed_and_does_no_lasting_harm() {
     let mut world = world();
     // A dead battery. The machine goes on, and says what is wrong.

@@ -5,12 +5,15 @@
 //! <dir>/catalogue.json …                                        delegated roles, named by `local_name.rs`
 //! <dir>/roots/<n>.root.json                                    every root that was verified here
 //! <dir>/targets/<digest>.<name>                                 the small targets that the roles list
+//! <dir>/complete/<n>/…                                         links to all of these but root, as of timestamp n: the last
+//!                                                              that a refresh came to its end with
 //! <dir>/lock                                                    held by whoever refreshes
 //! ```
 //!
 //! Invariant: each file was verified before it was written, and is replaced as a whole. Roots are written one by one
 //! as they are verified, then timestamp, snapshot, targets, delegated roles: a crash between any two leaves a store
-//! that the next refresh accepts, since every file is verified again when it is read.
+//! that the next refresh accepts, since every file is verified again when it is read. Until then, a machine that is cut off
+//! reads the complete set from before, under the newest root.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +32,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct MetadataStore {
     directory: PathBuf,
+    root: PathBuf,
 }
 
 /// Why a store cannot be used.
@@ -54,7 +58,54 @@ pub(crate) struct StoreLock {
 impl MetadataStore {
     /// The store in `directory`.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), root: directory.join("root.json") }
+    }
+
+    /// The complete set before a refresh that was cut, under the newest root; `None` when there was none.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub(crate) fn last_complete(&self) -> io::Result<Option<Self>> {
+        let newest = self.complete_sets()?.into_iter().max();
+        Ok(newest.map(|version| Self { directory: self.complete_set(version), root: self.root.clone() }))
+    }
+
+    /// Takes note that what these roles and the targets hold is the whole of timestamp `version`.
+    pub(crate) fn keep_complete(&self, version: u64, roles: &[RoleName]) -> io::Result<()> {
+        let set = self.complete_set(version);
+        if fs::exists(&set)? {
+            return Ok(());
+        }
+        let new = self.directory.join("complete").join(".new");
+        durable::remove_tree(&new)?;
+        fs::create_dir_all(new.join("targets"))?;
+        for role in roles {
+            let file = self.path(role);
+            if let Some(name) = file.file_name() {
+                link(&file, &new.join(name))?;
+            }
+        }
+        for entry in fs::read_dir(self.directory.join("targets"))? {
+            let entry = entry?;
+            link(&entry.path(), &new.join("targets").join(entry.file_name()))?;
+        }
+        fs::rename(&new, &set)?;
+        let older = self.complete_sets()?.into_iter().filter(|other| *other != version);
+        older.map(|other| self.complete_set(other)).try_for_each(|other| durable::remove_tree(&other))
+    }
+
+    fn complete_set(&self, version: u64) -> PathBuf {
+        self.directory.join("complete").join(version.to_string())
+    }
+
+    fn complete_sets(&self) -> io::Result<Vec<u64>> {
+        let directory = self.directory.join("complete");
+        if !fs::exists(&directory)? {
+            return Ok(Vec::new());
+        }
+        let names = fs::read_dir(&directory)?
+            .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())));
+        names.filter_map(Result::transpose).collect()
     }
 
     /// Makes the store trust `root`, if it does not have a root yet.
@@ -148,12 +199,20 @@ impl MetadataStore {
     }
 
     fn path(&self, role: &RoleName) -> PathBuf {
+        if *role == RoleName::root() {
+            return self.root.clone();
+        }
         self.directory.join(format!("{}.json", local_name(role.as_str())))
     }
 
     fn target_path(&self, target: &TargetPath, digest: Digest) -> PathBuf {
         self.directory.join("targets").join(format!("{digest}.{}", target_name(target)))
     }
+}
+
+/// The same file under another name; a copy where the file system has no links.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ()))
 }
 
 /// The last segment of a target's path, as a file name.

@@ -32,15 +32,7 @@ pub struct Network {
 impl Network {
     /// The targets roles that were read, in the order they were verified.
     pub fn roles(&self) -> Vec<RoleName> {
-        let catalogue = self.trusted.delegated(&catalogue_role(), &RoleName::targets());
-        let mut roles = vec![RoleName::targets(), catalogue_role(), deployment_role(), brake_role()];
-        roles.extend(
-            catalogue
-                .and_then(|role| Some(role.delegations.as_ref()?.bins.as_ref()?.roles()))
-                .into_iter()
-                .flatten(),
-        );
-        roles
+        roles_of(&self.trusted)
     }
 
     /// Since when the metadata has expired: it is what was verified before, within the grace that root grants.
@@ -52,6 +44,13 @@ impl Network {
     pub fn clock_behind(&self) -> Option<ClockBehind> {
         self.trusted.clock_behind()
     }
+}
+
+fn roles_of(trusted: &TrustedMetadata) -> Vec<RoleName> {
+    let catalogue = trusted.delegated(&catalogue_role(), &RoleName::targets());
+    let bins = catalogue.and_then(|role| Some(role.delegations.as_ref()?.bins.as_ref()?.roles()));
+    let roles = [RoleName::targets(), catalogue_role(), deployment_role(), brake_role()];
+    roles.into_iter().chain(bins.into_iter().flatten()).collect()
 }
 
 /// Why there is no network to read. What was verified before it failed is kept.
@@ -154,6 +153,17 @@ pub async fn refresh_or_keep(
 
 /// Reads what the last refresh left in `store`, without asking anybody, within its grace.
 pub async fn kept_network(store: &MetadataStore, now: Instant) -> Result<Network, RefreshError> {
+    match read_kept(store, now).await {
+        Ok(network) => Ok(network),
+        // A refresh that was cut left something newer half here.
+        Err(error) => match store.last_complete()? {
+            Some(before) => read_kept(&before, now).await.map_err(|_| error),
+            None => Err(error),
+        },
+    }
+}
+
+async fn read_kept(store: &MetadataStore, now: Instant) -> Result<Network, RefreshError> {
     let client = TufClient::kept(store, now).await?;
     Reading { client, fetcher: None, store }.network().await
 }
@@ -190,6 +200,13 @@ impl Reading<'_> {
         let packagers = self.target(&RoleName::targets(), PACKAGERS_TARGET).await?;
         let deployment = self.target(&deployment_role(), DEPLOYMENT_TARGET).await?;
         let brake = self.target(&brake_role(), BRAKE_TARGET).await?;
+        if self.fetcher.is_some() {
+            // While the session still keeps other writers out.
+            let trusted = self.client.trusted();
+            let roles = [RoleName::timestamp(), RoleName::snapshot()].into_iter().chain(roles_of(trusted));
+            let version = trusted.timestamp().map_or(0, |timestamp| timestamp.version);
+            self.store.keep_complete(version, &roles.collect::<Vec<_>>())?;
+        }
         let malformed = |target: &str| {
             let target = TargetPath::new(target);
             move |source| RefreshError::MalformedTarget { target, source }
