@@ -129,10 +129,7 @@ impl DraftFile {
 
     fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
         let what = || format!("cannot write the draft of `{}`", self.role);
-        let json = |document: &Signed| {
-            let signed = Json::parse(document.signed_bytes())?;
-            Json::parse(&attach(&signed, document.signatures())?)
-        };
+        let json = |document: &Signed| Json::parse(&attach(document.json(), document.signatures())?);
         let text = |bytes: &Option<Vec<u8>>| {
             bytes.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         };

@@ -59,6 +59,13 @@ impl Signed {
         }
     }
 
+    pub(crate) fn json(&self) -> &Json {
+        match self {
+            Self::Root(document) => document.json(),
+            Self::Targets(document) => document.json(),
+        }
+    }
+
     pub(crate) fn version(&self) -> u64 {
         match self {
             Self::Root(document) => document.signed.version,
@@ -346,17 +353,11 @@ impl Repository {
         set(&mut signed, "expires", Json::String(self.expiry(role, now).to_string()));
         let mut signatures = Vec::new();
         if let Some(draft) = self.drafts()?.get(role) {
-            let waiting = Json::parse(draft.signed_bytes()).ok();
-            let waiting = match waiting {
-                Some(waiting) if content(&waiting) == content(&signed) => waiting,
-                _ => {
-                    return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
-                        .hint(format!(
-                            "sign that one, or drop it: mirabelle-publisher draft discard {role}"
-                        )));
-                }
-            };
-            signed = waiting;
+            if content(draft.json()) != content(&signed) {
+                return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
+                    .hint(format!("sign that one, or drop it: mirabelle-publisher draft discard {role}")));
+            }
+            signed = draft.json().clone();
             signatures = draft.signatures().to_vec();
         }
         self.write_draft(role, &signed, &signatures)?;
@@ -394,8 +395,7 @@ impl Repository {
             signatures.retain(|other| other.keyid != signature.keyid);
             signatures.push(signature.clone());
         }
-        let signed = Json::parse(draft.signed_bytes()).or_fail(|| format!("cannot sign `{role}`"))?;
-        self.write_draft(role, &signed, &signatures)?;
+        self.write_draft(role, draft.json(), &signatures)?;
         self.record(
             Record {
                 event: Event::Signed,

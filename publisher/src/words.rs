@@ -28,21 +28,35 @@ pub(crate) fn describe(before: Option<&Signed>, new: &Signed, files: &Files) -> 
         }
         (_, Signed::Targets(new)) => targets(None, &new.signed, files),
     };
+    if knows_less_than_it_holds(new) {
+        lines.push(
+            "HOLDS SOMETHING THAT THIS VERSION DOES NOT KNOW: ask what it is before you sign".to_owned(),
+        );
+    }
     if lines.is_empty() {
-        lines.push(match before {
-            // What is left are members that this version does not know.
-            Some(before) if !same_content(before, new) => {
-                "changes something that this version cannot put into words".to_owned()
-            }
-            _ => "renews the signatures; nothing else changes".to_owned(),
-        });
+        let same = before.is_some_and(|before| same_content(before, new));
+        let what = if same {
+            "renews the signatures; nothing else changes"
+        } else {
+            "changes something that this version cannot put into words"
+        };
+        lines.push(what.to_owned());
     }
     lines
 }
 
+/// True when the document has members that were lost in reading it.
+fn knows_less_than_it_holds(document: &Signed) -> bool {
+    let understood = match document {
+        Signed::Root(document) => Json::of(&document.signed),
+        Signed::Targets(document) => Json::of(&document.signed),
+    };
+    understood.ok().as_ref() != Some(document.json())
+}
+
 fn same_content(before: &Signed, new: &Signed) -> bool {
     let content = |document: &Signed| {
-        let Ok(Json::Object(mut members)) = Json::parse(document.signed_bytes()) else { return None };
+        let Json::Object(mut members) = document.json().clone() else { return None };
         members.remove("version");
         members.remove("expires");
         Some(members)
@@ -120,19 +134,16 @@ fn targets(before: Option<&Targets>, new: &Targets, files: &Files) -> Vec<String
     holders(&mut lines, &held(&old), &held(&now));
     for role in &now.roles {
         let was = old.roles.iter().find(|other| other.name == role.name);
-        let speaks = |paths: &Option<Vec<PathPattern>>| {
-            paths
-                .iter()
-                .flatten()
-                .map(|pattern| format!("`{}`", pattern.as_str()))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         if was.is_none_or(|was| {
             (&was.paths, &was.path_hash_prefixes, was.terminating)
                 != (&role.paths, &role.path_hash_prefixes, role.terminating)
         }) {
-            lines.push(format!("`{}` may speak about {}", role.name, speaks(&role.paths)));
+            let paths = role.paths.iter().flatten().map(|pattern| format!("`{}`", pattern.as_str()));
+            let hashes =
+                role.path_hash_prefixes.iter().flatten().map(|prefix| format!("what hashes to {prefix}…"));
+            let about = paths.chain(hashes).collect::<Vec<_>>().join(", ");
+            let ends = if role.terminating { "" } else { ", and others after it" };
+            lines.push(format!("`{}` may speak about {about}{ends}", role.name));
         }
     }
     replaced_keys(&mut lines, &old.keys, &now.keys);

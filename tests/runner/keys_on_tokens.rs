@@ -87,6 +87,38 @@ fn a_workstation_installs_what_packagers_sign_with_their_tokens() {
     }
 }
 
+/// A smartcard with P-256 in the place of an approver's file: her key stands in root and targets as a PEM block, and her
+/// signature counts for every workstation.
+#[test]
+fn an_approver_signs_with_a_p256_token_from_a_draft_that_travelled() {
+    let mut world = World::new().college("57001").workstations(1).start();
+    let tokens = Tokens::in_directory(world.directory());
+    tokens.add("Rectorat");
+    let card = "pkcs11:token=Rectorat;object=claire";
+    tokens.publisher(&world, PIN, &["key", "new", card, "--type", "p256"]).succeeds();
+    let old = world.publisher(["--json", "key", "show", "keys/approver-2.pub"]).succeeds().json();
+    let old = &old["key_id"].as_str().unwrap()[..12];
+    let keys = ["keys/root-1.key", "keys/root-2.key", "keys/targets.key", "keys/approver-1.key", card];
+    let mut replace = vec!["role", "replace-key", "catalogue", old, card];
+    replace.extend(keys.iter().flat_map(|key| ["--key", key]));
+    let replaced = tokens.publisher(&world, PIN, &replace).succeeds().stdout;
+    assert!(replaced.contains("`catalogue` is complete"), "{replaced}");
+    world.publish();
+
+    let app = App::new("hello", 1);
+    world.submit(&app);
+    world.publisher(["approve", &app.label(), "--key", "keys/approver-1.key"]).succeeds();
+    world.publisher(["draft", "export", "catalogue", "--out", "c.json"]).succeeds();
+    tokens.publisher(&world, PIN, &["sign", "c.json", "--key", card, "--yes", "--out", "c.sig"]).succeeds();
+    world.publisher(["draft", "import", "c.sig"]).succeeds();
+    world.deploy(&app, "all");
+    world.publish();
+    let college = world.college("57001");
+    college.sync();
+    college.workstation(0).run(["install", "hello"]).succeeds();
+    assert_eq!(college.workstation(0).launch("hello", &[]).succeeds().stdout, "hello 1.0\n");
+}
+
 #[test]
 fn a_wrong_pin_is_tried_once_and_locks_nothing() {
     let world = World::new().start();

@@ -104,6 +104,15 @@ fn refuses_signatures_of_strangers_for_other_drafts_and_drafts_that_were_changed
     let (refused, _) = sign_elsewhere(&world, "d.json", "operator-1");
     refused.fails(4, "the draft shows another `deployment/policy.json` than it would have signed");
 
+    // Something that the words would not tell of.
+    fs::write(
+        world.path("d.json"),
+        draft.replacen(r#""_type":"targets""#, r#""_type":"targets","x-also":1"#, 1),
+    )
+    .unwrap();
+    let (shown, _) = sign_elsewhere(&world, "d.json", "operator-1");
+    assert!(shown.stderr.contains("HOLDS SOMETHING THAT THIS VERSION DOES NOT KNOW"), "{}", shown.stderr);
+
     // And what is no draft at all.
     for text in ["", "{}", "[1,2", r#"{"_type":"mirabelle-draft","format":9}"#] {
         fs::write(world.path("n.json"), text).unwrap();

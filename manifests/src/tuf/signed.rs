@@ -16,6 +16,7 @@ pub struct Document<T> {
     pub signatures: Vec<Signature>,
     /// What they are said to cover.
     pub signed: T,
+    json: Json,
     canonical: Vec<u8>,
 }
 
@@ -66,10 +67,17 @@ impl<T: RoleDocument> Document<T> {
         if signed.version() == 0 {
             return Err(DocumentError::VersionZero);
         }
-        Ok(Self { signatures: typed.signatures, signed, canonical: strict.signed.canonical() })
+        let canonical = strict.signed.canonical();
+        Ok(Self { signatures: typed.signatures, signed, json: strict.signed, canonical })
     }
 
-    /// The bytes that signatures cover.
+    /// What signatures cover, with every member, those among them that this version does not know.
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    /// The bytes that signatures cover. Not always JSON: control characters stay raw in strings, as the line breaks of a
+    /// PEM key do.
     pub fn signed_bytes(&self) -> &[u8] {
         &self.canonical
     }
