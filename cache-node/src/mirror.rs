@@ -167,8 +167,8 @@ impl Mirror {
 
         // All of it is here: flip.
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
-        let newest = network.trusted.timestamp().map(|timestamp| timestamp.version);
-        if served.timestamp().map(|timestamp| timestamp.version) != newest || !fetched.is_empty() {
+        // Compared whole: after a rotation of keys, versions begin anew.
+        if served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty() {
             served.keep_roots(fetcher, &trust, &network).await;
             served.flip(&network, &trust)?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");

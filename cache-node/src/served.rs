@@ -126,6 +126,7 @@ impl Served {
             if durable::read_if_present(&path, MAX_METADATA_BYTES).or_fail(what)?.as_deref()
                 != Some(&bytes[..])
             {
+                forms.discard(&metadata_path(&role, Some(version))).or_fail(what)?;
                 durable::write_atomically(&path, &bytes).or_fail(what)?;
             }
             if role != RoleName::root() {

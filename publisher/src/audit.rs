@@ -8,8 +8,8 @@
 //! Each line holds the digest of the one before, and every published snapshot the digest of the newest line at that time
 //! (`x-audit`), signed and kept by every node: whoever rewrites the log on the server must rewrite what 92 colleges hold.
 //!
-//! People appear as key ids and roles, never by name. A line is written and synced before the command ends; one that a
-//! kill cut short is dropped by the next, for its command had not ended either.
+//! People appear as key ids and roles, never by name. A line is written and synced before the command ends, after what it
+//! tells of: a kill between the two leaves an act without its line, and one that it cut short is dropped by the next.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -20,11 +20,13 @@ use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
 use crate::repository::Repository;
+use crate::review::visible;
 
 const FILE: &str = "audit.log";
-/// No line is longer than this: `what` is cut to [`MAX_WORDS`].
+/// No line is longer than this: what does not fit into [`MAX_WORD_BYTES`] is counted.
 const MAX_LINE_BYTES: u64 = 256 << 10;
-const MAX_WORDS: usize = 500;
+/// JSON writes a byte of text in six at most.
+const MAX_WORD_BYTES: usize = 32 << 10;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +131,7 @@ impl Entry {
         let keys: Vec<&str> = self.keys.iter().map(KeyId::short).collect();
         let by = if keys.is_empty() { String::new() } else { format!(" with key {}", keys.join(", ")) };
         let what = if self.what.is_empty() { String::new() } else { format!(": {}", self.what.join("; ")) };
-        format!("{:.0} {}{role}{by}{what}", self.time, self.event.word())
+        visible(&format!("{:.0} {}{role}{by}{what}", self.time, self.event.word()))
     }
 
     /// As RFC 5424 has it: facility 13 (log audit), severity 5 (notice). 32473 is the enterprise number for examples.
@@ -169,9 +171,16 @@ impl Repository {
             None => None,
         };
         let mut words = record.what;
-        let more = words.len().saturating_sub(MAX_WORDS);
-        words.truncate(MAX_WORDS);
-        if more > 0 {
+        let mut room = MAX_WORD_BYTES;
+        let fit = words.iter().take_while(|line| {
+            let fits = line.len() <= room;
+            room = room.saturating_sub(line.len());
+            fits
+        });
+        let fit = fit.count();
+        if fit < words.len() {
+            let more = words.len() - fit;
+            words.truncate(fit);
             words.push(format!("and {more} more"));
         }
         let (role, version) = record.document.unzip();
@@ -225,7 +234,14 @@ fn last_line(file: &mut fs::File) -> std::io::Result<(u64, Option<Vec<u8>>)> {
     file.seek(SeekFrom::Start(start))?;
     let mut tail = Vec::new();
     file.take(length - start).read_to_end(&mut tail)?;
-    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else { return Ok((0, None)) };
+    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+        // Nothing here may ever be written over.
+        return if start == 0 {
+            Ok((0, None))
+        } else {
+            Err(std::io::Error::other("its last line has no end"))
+        };
+    };
     let begin = tail[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     Ok((start + end as u64 + 1, Some(tail[begin..end].to_vec())))
 }

@@ -326,7 +326,7 @@ pub enum RoleCommand {
     List,
     /// Put a new key in the place of one that was lost, stolen, or whose holder leaves.
     ReplaceKey {
-        /// The role.
+        /// The role, or several: `snapshot,timestamp`.
         role: String,
         /// The beginning of the old key's id.
         old: String,
@@ -338,7 +338,7 @@ pub enum RoleCommand {
     },
     /// Add a holder.
     AddKey {
-        /// The role.
+        /// The role, or several: `snapshot,timestamp`.
         role: String,
         /// The public key: a `.pub` file, a sealed key, or `pkcs11:…` on a token.
         new: KeyLocation,
@@ -348,7 +348,7 @@ pub enum RoleCommand {
     },
     /// Remove a holder.
     RemoveKey {
-        /// The role.
+        /// The role, or several: `snapshot,timestamp`.
         role: String,
         /// The beginning of the key's id.
         old: String,
@@ -358,7 +358,7 @@ pub enum RoleCommand {
     },
     /// Set how many holders must sign.
     Threshold {
-        /// The role.
+        /// The role, or several: `snapshot,timestamp`.
         role: String,
         /// How many.
         threshold: u32,

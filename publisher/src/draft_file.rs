@@ -8,24 +8,26 @@
 //! Threats and the defence for each:
 //! - *A draft that was changed on the way*: whoever signs reads what she signs, in words made on her own machine from the
 //!   very bytes that her signature covers; the small files are compared with the digests in those bytes.
-//! - *A draft that hides what it replaces* (`previous` was swapped): the words then say too much rather than too little, for
-//!   everything that differs from the swapped one is listed; and signing shows the version and the digest of what it
-//!   replaces, which `status` at the repository shows as well.
+//! - *A draft that hides what it replaces* (`previous` was swapped for something close to the new content, so that the words
+//!   say that little changes): whoever signs compares only with what her own key has signed before, and otherwise reads
+//!   all of it.
+//! - *A draft without the small files*: refused; a digest says nothing to a person.
+//! - *Names that move the cursor*: every line is made visible.
 //! - *A signature for something else*: it is checked against the repository's own draft before it is added.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use mirabelle_content::durable;
-use mirabelle_keys::Signature;
-use mirabelle_manifests::tuf::{RoleName, attach};
+use mirabelle_keys::{PublicKey, Signature};
+use mirabelle_manifests::tuf::{RoleName, TargetFile, attach};
 use mirabelle_manifests::{Digest, Json, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
 use crate::drafts::{Signed, no_draft};
 use crate::repository::Repository;
-use crate::words::{Files, describe};
+use crate::words::{Files, describe, release_listed};
 
 /// A catalogue of 100,000 releases, twice over, is smaller than this.
 const MAX_DRAFT_BYTES: u64 = 256 << 20;
@@ -114,12 +116,34 @@ impl DraftFile {
             check(&previous, path, before.as_deref())?;
             check(&draft, path, now.as_deref())?;
         }
+        if let Signed::Targets(new) = &draft {
+            let shown = |path: &TargetPath, file| {
+                release_listed(&document.role, path, file).is_some() || files.contains_key(path.as_str())
+            };
+            if let Some((path, _)) = new.signed.targets.iter().find(|(path, file)| !shown(path, file)) {
+                return Err(Failure::trust(format!("{}: it does not show what is in `{path}`", what())));
+            }
+        }
         Ok(Self { role: document.role, draft, previous, files })
     }
 
-    /// What it changes, in words.
+    /// What it changes, in words, for somebody who knows that `previous` is what is replaced.
     pub(crate) fn words(&self) -> Vec<String> {
-        describe(Some(&self.previous), &self.draft, &self.files)
+        describe(&self.role, Some(&self.previous), &self.draft, &self.files)
+    }
+
+    /// The same for the holder of `key`, who knows only what she has signed: all of it, unless she signed `previous`.
+    pub(crate) fn words_for(&self, key: &PublicKey) -> Vec<String> {
+        let previous = &self.previous;
+        if previous.signatures().iter().any(|signature| key.verifies(previous.signed_bytes(), signature)) {
+            return self.words();
+        }
+        let mut words =
+            vec!["what it replaces was not signed with this key, so that all of it is listed:".to_owned()];
+        let now = |path: &String, now: &Option<Vec<u8>>| (path.clone(), (None, now.clone()));
+        let files = self.files.iter().map(|(path, (_, new))| now(path, new)).collect();
+        words.extend(describe(&self.role, None, &self.draft, &files));
+        words
     }
 
     /// SHA-256 of the bytes that are signed, and of those they replace: what two people compare by telephone.
@@ -184,12 +208,11 @@ impl Repository {
         let mut files = Files::new();
         if let (Signed::Targets(was), Signed::Targets(is)) = (&previous, &draft) {
             let (was, is) = (&was.signed.targets, &is.signed.targets);
-            let listed = was.keys().chain(is.keys()).filter(|path| was.get(*path) != is.get(*path));
-            for path in listed {
+            for path in was.keys().chain(is.keys()) {
                 // A release is described by its listing.
-                let file = |listed: &BTreeMap<TargetPath, mirabelle_manifests::tuf::TargetFile>| {
+                let file = |listed: &BTreeMap<TargetPath, TargetFile>| {
                     let file = listed.get(path)?;
-                    let small = file.custom.is_none() && file.length <= MAX_SMALL_FILE;
+                    let small = release_listed(role, path, file).is_none() && file.length <= MAX_SMALL_FILE;
                     small.then(|| file.hashes.sha256()).flatten()
                 };
                 let read =

@@ -257,7 +257,7 @@ impl Repository {
         Ok(RoleSet { documents, root_before })
     }
 
-    /// Every draft that waits. One of a version that is signed already is what a kill left behind, and is removed.
+    /// Every draft that waits. One of a version that is signed already is what a kill left behind, and counts for nothing.
     pub(crate) fn drafts(&self) -> Result<BTreeMap<RoleName, Signed>, Failure> {
         let mut drafts = BTreeMap::new();
         for role in self.signed_roles()? {
@@ -268,8 +268,6 @@ impl Repository {
                 .or_fail(|| format!("the role `{role}` cannot be read"))?;
             if draft.version() > current.version() {
                 drafts.insert(role, draft);
-            } else {
-                self.discard_draft(&role)?;
             }
         }
         Ok(drafts)
@@ -280,9 +278,16 @@ impl Repository {
         self.role_set(&self.drafts()?)
     }
 
-    /// What `publish` publishes; refused unless every reader will accept it.
-    pub(crate) fn sound_roles(&self) -> Result<RoleSet, Failure> {
+    /// What `publish` publishes; refused unless every reader will accept it at `now`.
+    pub(crate) fn sound_roles(&self, now: Instant) -> Result<RoleSet, Failure> {
         let set = self.role_set(&BTreeMap::new())?;
+        if let Some((role, document)) = set.documents.iter().find(|(_, document)| document.expires() <= now) {
+            return Err(Failure::trust(format!(
+                "`{role}` expired {:.0}, and no reader accepts it",
+                document.expires()
+            ))
+            .hint(format!("its holders renew it: mirabelle-publisher role renew {role} --key …")));
+        }
         match set.first_unsatisfied()? {
             None => Ok(set),
             Some((role, by, error)) => Err(error)
@@ -353,12 +358,18 @@ impl Repository {
         set(&mut signed, "expires", Json::String(self.expiry(role, now).to_string()));
         let mut signatures = Vec::new();
         if let Some(draft) = self.drafts()?.get(role) {
-            if content(draft.json()) != content(&signed) {
+            let current = Signed::parse(role, &self.role_bytes(role)?).or_fail(what)?;
+            let same = content(draft.json()) == content(&signed);
+            // A draft that only renews signatures, as a rotation makes it, is in nobody's way.
+            let renews = content(draft.json()) == content(current.json());
+            if !same && !renews {
                 return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
                     .hint(format!("sign that one, or drop it: mirabelle-publisher draft discard {role}")));
             }
-            signed = draft.json().clone();
-            signatures = draft.signatures().to_vec();
+            if same && !draft.signatures().is_empty() {
+                signed = draft.json().clone();
+                signatures = draft.signatures().to_vec();
+            }
         }
         self.write_draft(role, &signed, &signatures)?;
         self.add_signatures(role, keys, now)
@@ -368,7 +379,7 @@ impl Repository {
     pub(crate) fn add_signatures(&self, role: &RoleName, keys: &[Key], now: Instant) -> Result<(), Failure> {
         let what = || format!("cannot sign `{role}`");
         let set = self.with_drafts()?;
-        let demands = set.demands(role)?;
+        let demands = self.demands_now_or_then(&set, role)?;
         let draft = set.document(role).ok_or_else(|| no_draft(role))?;
         let fresh = keys
             .iter()
@@ -427,10 +438,9 @@ impl Repository {
         let mut promoted = Vec::new();
         loop {
             let drafts = self.drafts()?;
-            let complete = self.complete_drafts(&drafts)?;
-            let single = complete.iter().map(|(role, draft)| BTreeMap::from([(role.clone(), draft.clone())]));
+            let single = drafts.iter().map(|(role, draft)| BTreeMap::from([(role.clone(), draft.clone())]));
             let mut sound = None;
-            for candidate in single.chain([complete.clone()]) {
+            for candidate in single.chain([self.complete_drafts(&drafts)?]) {
                 if !candidate.is_empty() && self.role_set(&candidate)?.first_unsatisfied()?.is_none() {
                     sound = Some(candidate);
                     break;
@@ -477,6 +487,18 @@ impl Repository {
         Ok(Outcome::Complete { version: current.version() })
     }
 
+    /// Everyone who holds `role` today, or will when the drafts have taken effect: until a rotation is signed by all,
+    /// those who hold a role go on with their work.
+    pub(crate) fn demands_now_or_then(
+        &self,
+        then: &RoleSet,
+        role: &RoleName,
+    ) -> Result<Vec<Demand>, Failure> {
+        let mut demands = then.demands(role)?;
+        demands.extend(self.role_set(&BTreeMap::new())?.demands(role)?);
+        Ok(demands)
+    }
+
     /// Refuses keys that hold none of `roles`: a person who signs with the wrong key should hear of it.
     pub(crate) fn check_holders(&self, roles: &[RoleName], keys: &[Key]) -> Result<(), Failure> {
         let set = self.with_drafts()?;
@@ -484,7 +506,7 @@ impl Repository {
             let id = key.public().id();
             let mut held = false;
             for role in roles {
-                held |= holds(&set.demands(role)?, &id);
+                held |= holds(&self.demands_now_or_then(&set, role)?, &id);
             }
             if !held {
                 let roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();

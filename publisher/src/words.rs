@@ -6,27 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mirabelle_keys::{KeyId, PublicKey};
-use mirabelle_manifests::network::{BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET};
-use mirabelle_manifests::tuf::{Delegations, RoleKeys, RoleName, Root, Targets};
+use mirabelle_manifests::network::{BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, catalogue_role};
+use mirabelle_manifests::tuf::{Delegations, RoleDocument, RoleKeys, RoleName, Root, TargetFile, Targets};
 use mirabelle_manifests::{
     Assignment, AssignmentMode, Brake, Colleges, Deployment, Json, Listing, Packager, Packagers, PathPattern,
-    SiteId, TargetPath,
+    SiteId, TargetPath, release_target,
 };
 
 use crate::drafts::Signed;
+use crate::review::visible;
 
 /// The small files that a role lists, by path: what they were and what they become.
 pub(crate) type Files = BTreeMap<String, (Option<Vec<u8>>, Option<Vec<u8>>)>;
 
 /// The lines that say what `new` changes against `before`.
-pub(crate) fn describe(before: Option<&Signed>, new: &Signed, files: &Files) -> Vec<String> {
+pub(crate) fn describe(role: &RoleName, before: Option<&Signed>, new: &Signed, files: &Files) -> Vec<String> {
     let mut lines = match (before, new) {
         (Some(Signed::Root(before)), Signed::Root(new)) => root(Some(&before.signed), &new.signed),
         (_, Signed::Root(new)) => root(None, &new.signed),
         (Some(Signed::Targets(before)), Signed::Targets(new)) => {
-            targets(Some(&before.signed), &new.signed, files)
+            targets(role, Some(&before.signed), &new.signed, files)
         }
-        (_, Signed::Targets(new)) => targets(None, &new.signed, files),
+        (_, Signed::Targets(new)) => targets(role, None, &new.signed, files),
     };
     if knows_less_than_it_holds(new) {
         lines.push(
@@ -42,7 +43,8 @@ pub(crate) fn describe(before: Option<&Signed>, new: &Signed, files: &Files) -> 
         };
         lines.push(what.to_owned());
     }
-    lines
+    // What others wrote must not move the cursor over what is said about it.
+    lines.iter().map(|line| visible(line)).collect()
 }
 
 /// True when the document has members that were lost in reading it.
@@ -64,52 +66,51 @@ fn same_content(before: &Signed, new: &Signed) -> bool {
     content(before) == content(new)
 }
 
+/// Holders by role, and by whether it is root's own word about a delegated role.
+type Holders = BTreeMap<(String, bool), RoleKeys>;
+
 fn root(before: Option<&Root>, new: &Root) -> Vec<String> {
     let mut lines = Vec::new();
-    let empty = BTreeMap::new();
-    let held = |root: Option<&Root>| -> BTreeMap<String, (RoleKeys, bool)> {
-        let roles = root.map_or(&empty, |root| &root.roles);
-        let quorums = root.map_or(&empty, |root| &root.quorums);
-        let named = |roles: &BTreeMap<RoleName, RoleKeys>, pinned: bool| {
-            roles
-                .iter()
-                .map(move |(role, keys)| (role.to_string(), (keys.clone(), pinned)))
-                .collect::<Vec<_>>()
-        };
-        named(roles, false).into_iter().chain(named(quorums, true)).collect()
+    let held = |root: &Root| -> Holders {
+        let roles = root.roles.iter().map(|(role, keys)| ((role.to_string(), false), keys.clone()));
+        let pinned = root.quorums.iter().map(|(role, keys)| ((role.to_string(), true), keys.clone()));
+        roles.chain(pinned).collect()
     };
-    holders(&mut lines, &held(before), &held(Some(new)));
+    holders(&mut lines, &before.map(held).unwrap_or_default(), &held(new));
     if before.map(|root| root.grace_days) != Some(new.grace_days) {
         lines.push(format!("what expired stays usable for {} days", new.grace_days.unwrap_or_default()));
     }
-    if before.is_some_and(|root| root.consistent_snapshot != new.consistent_snapshot) {
+    if before.is_none_or(|root| root.consistent_snapshot != new.consistent_snapshot) {
         lines.push(format!("consistent snapshots: {}", new.consistent_snapshot));
     }
+    specification(&mut lines, before, new);
+    deceptive_keys(&mut lines, before.map(|root| &root.keys), &new.keys);
     lines
 }
 
+fn specification<T: RoleDocument>(lines: &mut Vec<String>, before: Option<&T>, new: &T) {
+    if before.is_some_and(|before| before.spec_version() != new.spec_version()) {
+        lines.push(format!("is written to specification {}", new.spec_version()));
+    }
+}
+
 /// Keys that come and go, and thresholds.
-fn holders(
-    lines: &mut Vec<String>,
-    before: &BTreeMap<String, (RoleKeys, bool)>,
-    new: &BTreeMap<String, (RoleKeys, bool)>,
-) {
-    let names: BTreeSet<&String> = before.keys().chain(new.keys()).collect();
-    for name in names {
-        let ids = |roles: &BTreeMap<String, (RoleKeys, bool)>| -> BTreeSet<KeyId> {
-            roles.get(name).map(|(keys, _)| keys.keyids.iter().cloned().collect()).unwrap_or_default()
+fn holders(lines: &mut Vec<String>, before: &Holders, new: &Holders) {
+    let names: BTreeSet<&(String, bool)> = before.keys().chain(new.keys()).collect();
+    for named in names {
+        let (name, pinned) = named;
+        let ids = |roles: &Holders| -> BTreeSet<KeyId> {
+            roles.get(named).map(|keys| keys.keyids.iter().cloned().collect()).unwrap_or_default()
         };
-        let pinned = new.get(name).or(before.get(name)).is_some_and(|(_, pinned)| *pinned);
-        let role = if pinned { format!("`{name}` as root pins it") } else { format!("`{name}`") };
+        let role = if *pinned { format!("`{name}` as root pins it") } else { format!("`{name}`") };
         let (old_ids, new_ids) = (ids(before), ids(new));
         for id in new_ids.difference(&old_ids) {
-            lines.push(format!("key {} now holds {role}", id.short()));
+            lines.push(format!("key {id} now holds {role}"));
         }
         for id in old_ids.difference(&new_ids) {
-            lines.push(format!("key {} no longer holds {role}", id.short()));
+            lines.push(format!("key {id} no longer holds {role}"));
         }
-        let threshold =
-            |roles: &BTreeMap<String, (RoleKeys, bool)>| roles.get(name).map(|(keys, _)| keys.threshold);
+        let threshold = |roles: &Holders| roles.get(named).map(|keys| keys.threshold);
         match (threshold(before), threshold(new)) {
             (Some(old), Some(now)) if old != now => {
                 lines.push(format!("{role} takes {now} signatures (was {old})"));
@@ -121,17 +122,89 @@ fn holders(
     }
 }
 
-fn targets(before: Option<&Targets>, new: &Targets, files: &Files) -> Vec<String> {
+/// An id is only a name: it could stand for another key than the one that holders know by it.
+fn deceptive_keys(
+    lines: &mut Vec<String>,
+    before: Option<&BTreeMap<KeyId, PublicKey>>,
+    new: &BTreeMap<KeyId, PublicKey>,
+) {
+    for (id, key) in new {
+        if key.id() != *id {
+            lines.push(format!("key id {id} IS NOT THAT KEY'S: its own is {}", key.id()));
+        }
+        if before.and_then(|before| before.get(id)).is_some_and(|before| before != key) {
+            lines.push(format!("key id {id} STANDS FOR ANOTHER KEY than before"));
+        }
+        if key.is_unsupported() {
+            lines.push(format!("key {id} is of a type that this version cannot verify"));
+        }
+    }
+}
+
+fn targets(role: &RoleName, before: Option<&Targets>, new: &Targets, files: &Files) -> Vec<String> {
     let mut lines = Vec::new();
+    specification(&mut lines, before, new);
+    delegations(&mut lines, before.and_then(|role| role.delegations.as_ref()), new.delegations.as_ref());
+
+    let nothing = BTreeMap::new();
+    let listed = before.map_or(&nothing, |role| &role.targets);
+    let paths: BTreeSet<&TargetPath> = listed.keys().chain(new.targets.keys()).collect();
+    for path in paths {
+        let (was, is) = (listed.get(path), new.targets.get(path));
+        if was == is {
+            continue;
+        }
+        let digest =
+            is.and_then(|file| file.hashes.sha256()).map(|digest| digest.to_string()).unwrap_or_default();
+        if let Some(listing) = is.or(was).and_then(|file| release_listed(role, path, file)) {
+            let release = format!(
+                "{} {} for {} (sequence {})",
+                listing.name, listing.version, listing.platform, listing.sequence
+            );
+            lines.push(match (was, is) {
+                (None, _) => format!("approves {release}, manifest {digest}"),
+                (Some(_), None) => format!("withdraws the approval of {release}"),
+                (Some(_), Some(_)) => format!("REPLACES the approved {release} by manifest {digest}"),
+            });
+            continue;
+        }
+        if is.is_some_and(|file| file.custom.is_some()) {
+            lines.push(format!("`{path}` carries a note that nothing reads"));
+        }
+        match files.get(path.as_str()) {
+            Some((was, is)) => small_file(&mut lines, path.as_str(), was.as_deref(), is.as_deref()),
+            None if is.is_none() => lines.push(format!("no longer lists `{path}`")),
+            None => {
+                lines.push(format!("lists `{path}` with digest {digest}, and nobody shows what is in it"));
+            }
+        }
+    }
+    lines
+}
+
+/// The release that a target is, if it stands where releases do.
+pub(crate) fn release_listed(role: &RoleName, path: &TargetPath, file: &TargetFile) -> Option<Listing> {
+    let catalogue = catalogue_role();
+    let bin = role.as_str().strip_prefix(catalogue.as_str()).is_some_and(|rest| rest.starts_with('-'));
+    if *role != catalogue && !bin {
+        return None;
+    }
+    let listing: Listing = serde_json::from_value(file.custom.clone()?).ok()?;
+    (release_target(&listing.name, &listing.version, &listing.platform) == *path).then_some(listing)
+}
+
+fn delegations(lines: &mut Vec<String>, before: Option<&Delegations>, new: Option<&Delegations>) {
     let none = Delegations::default();
-    let delegations = |role: Option<&Targets>| {
-        role.and_then(|role| role.delegations.clone()).unwrap_or_else(|| none.clone())
+    let (old, now) = (before.unwrap_or(&none), new.unwrap_or(&none));
+    let held = |delegations: &Delegations| -> Holders {
+        let roles = delegations.roles.iter().map(|role| ((role.name.to_string(), false), role.keys.clone()));
+        let bins = delegations
+            .bins
+            .iter()
+            .map(|bins| ((format!("{}-…", bins.name_prefix), false), bins.keys.clone()));
+        roles.chain(bins).collect()
     };
-    let (old, now) = (delegations(before), delegations(Some(new)));
-    let held = |delegations: &Delegations| -> BTreeMap<String, (RoleKeys, bool)> {
-        delegations.roles.iter().map(|role| (role.name.to_string(), (role.keys.clone(), false))).collect()
-    };
-    holders(&mut lines, &held(&old), &held(&now));
+    holders(lines, &held(old), &held(now));
     for role in &now.roles {
         let was = old.roles.iter().find(|other| other.name == role.name);
         if was.is_none_or(|was| {
@@ -146,50 +219,20 @@ fn targets(before: Option<&Targets>, new: &Targets, files: &Files) -> Vec<String
             lines.push(format!("`{}` may speak about {about}{ends}", role.name));
         }
     }
-    replaced_keys(&mut lines, &old.keys, &now.keys);
-
-    let nothing = BTreeMap::new();
-    let listed = before.map_or(&nothing, |role| &role.targets);
-    let paths: BTreeSet<&TargetPath> = listed.keys().chain(new.targets.keys()).collect();
-    for path in paths {
-        let (was, is) = (listed.get(path), new.targets.get(path));
-        if was == is {
-            continue;
-        }
-        let listing = is.or(was).and_then(|file| file.custom.clone());
-        let listing = listing.and_then(|custom| serde_json::from_value::<Listing>(custom).ok());
-        let digest =
-            is.and_then(|file| file.hashes.sha256()).map(|digest| digest.short()).unwrap_or_default();
-        match (listing, files.get(path.as_str())) {
-            (Some(listing), _) => {
-                let release = format!(
-                    "{} {} for {} (sequence {})",
-                    listing.name, listing.version, listing.platform, listing.sequence
-                );
-                lines.push(match (was, is) {
-                    (None, _) => format!("approves {release}, manifest {digest}"),
-                    (Some(_), None) => format!("withdraws the approval of {release}"),
-                    (Some(_), Some(_)) => format!("REPLACES the approved {release} by manifest {digest}"),
-                });
-            }
-            (None, Some((was, is))) => small_file(&mut lines, path.as_str(), was.as_deref(), is.as_deref()),
-            (None, None) => lines.push(format!("lists `{path}` with digest {digest}")),
-        }
+    let bins = |delegations: &Delegations| {
+        delegations.bins.as_ref().map(|bins| format!("{} bins called `{}-…`", bins.count(), bins.name_prefix))
+    };
+    if bins(old) != bins(now) {
+        lines.push(format!("is split into {}", bins(now).unwrap_or_else(|| "no bins".to_owned())));
     }
-    lines
-}
-
-/// One key id that stands for another key than before would otherwise look like no change at all.
-fn replaced_keys(
-    lines: &mut Vec<String>,
-    old: &BTreeMap<KeyId, PublicKey>,
-    now: &BTreeMap<KeyId, PublicKey>,
-) {
-    for (id, key) in now {
-        if old.get(id).is_some_and(|before| before != key) {
-            lines.push(format!("key id {} STANDS FOR ANOTHER KEY than before", id.short()));
-        }
+    let order = |delegations: &Delegations| -> Vec<RoleName> {
+        delegations.roles.iter().map(|role| role.name.clone()).collect()
+    };
+    if before.is_some() && order(old) != order(now) {
+        let names: Vec<String> = order(now).iter().map(|role| format!("`{role}`")).collect();
+        lines.push(format!("asks its roles in this order: {}", names.join(", ")));
     }
+    deceptive_keys(lines, before.map(|delegations| &delegations.keys), &now.keys);
 }
 
 fn small_file(lines: &mut Vec<String>, path: &str, was: Option<&[u8]>, is: Option<&[u8]>) {
@@ -248,16 +291,102 @@ fn assignment(assignment: &Assignment) -> String {
         AssignmentMode::Required => "required at",
         AssignmentMode::Available => "offered to",
     };
-    format!("{} {} ({}) is {mode} {colleges}", assignment.package, assignment.version, assignment.platform)
+    format!(
+        "{} {} ({}, sequence {}) is {mode} {colleges}",
+        assignment.package, assignment.version, assignment.platform, assignment.sequence
+    )
 }
 
 fn packager(packager: &Packager) -> String {
     let packages: Vec<&str> = packager.packages.iter().map(PathPattern::as_str).collect();
     format!(
         "packager {} may sign `{}` dated from {:.0} until {:.0}",
-        packager.key.id().short(),
+        packager.key.id(),
         packages.join("`, `"),
         packager.from,
         packager.until
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use mirabelle_keys::SigningKey;
+    use mirabelle_manifests::tuf::{SuccinctRoles, attach};
+
+    use super::*;
+
+    fn words<T: serde::Serialize>(role: &str, before: &T, new: &T) -> String {
+        let role = RoleName::new(role);
+        let read = |document: &T| Signed::parse(&role, &attach(document, &[]).unwrap()).unwrap();
+        describe(&role, Some(&read(before)), &read(new), &Files::new()).join("\n")
+    }
+
+    fn root(holder: &SigningKey) -> Root {
+        let mut root = Root::new(1, "2030-01-01T00:00:00Z".parse().unwrap());
+        let public = holder.public();
+        root.roles.insert(RoleName::root(), RoleKeys { keyids: vec![public.id()], threshold: 1 });
+        root.keys.insert(public.id(), public);
+        root
+    }
+
+    /// Each takes over root, or hides it behind something harmless.
+    #[test]
+    fn no_takeover_of_root_is_passed_over_in_silence() {
+        let [holder, thief] = std::array::from_fn(|_| SigningKey::generate());
+        let before = root(&holder);
+        let (mine, his) = (holder.public().id(), thief.public().id());
+
+        // The role's keys are replaced, and a quorum of the same name repeats the old ones.
+        let mut new = before.clone();
+        new.grace_days = Some(30);
+        new.quorums.insert(RoleName::root(), before.roles[&RoleName::root()].clone());
+        new.roles.get_mut(&RoleName::root()).unwrap().keyids = vec![his.clone()];
+        new.keys.insert(his.clone(), thief.public());
+        let said = words("root", &before, &new);
+        assert!(said.contains(&format!("key {his} now holds `root`\n")), "{said}");
+        assert!(said.contains(&format!("key {mine} no longer holds `root`")), "{said}");
+
+        // The id stays, and stands for another key.
+        let mut new = before.clone();
+        new.grace_days = Some(30);
+        new.keys.insert(mine.clone(), thief.public());
+        let said = words("root", &before, &new);
+        assert!(said.contains("IS NOT THAT KEY'S") && said.contains("STANDS FOR ANOTHER KEY"), "{said}");
+
+        // A role's name that would take back the line above it.
+        let mut new = before.clone();
+        let keys = RoleKeys { keyids: vec![his], threshold: 1 };
+        new.roles.insert(RoleName::new("x\u{1b}[1A\u{1b}[2K"), keys);
+        assert!(!words("root", &before, &new).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn bins_that_appear_are_named_with_their_holders() {
+        let thief = SigningKey::generate().public();
+        let before = Targets::new(1, "2030-01-01T00:00:00Z".parse().unwrap());
+        let mut new = before.clone();
+        let keys = RoleKeys { keyids: vec![thief.id()], threshold: 1 };
+        new.delegations = Some(Delegations {
+            bins: Some(SuccinctRoles::new(1, keys, "x").unwrap()),
+            keys: BTreeMap::from([(thief.id(), thief.clone())]),
+            roles: vec![],
+        });
+        let said = words("catalogue", &before, &new);
+        assert!(said.contains("2 bins called `x-…`") && said.contains(&thief.id().to_string()), "{said}");
+    }
+
+    /// A listing makes a release of a target only where releases stand.
+    #[test]
+    fn nothing_but_a_release_is_called_one() {
+        let listing = serde_json::json!({"categories": [], "download_size": 1, "installed_size": 1, "licence": "MIT",
+            "name": "geogebra", "platform": "any", "sequence": 1, "summary": {"fr": "x", "en": "x"},
+            "title": {"fr": "x", "en": "x"}, "version": "1"});
+        let file = TargetFile::of(b"x", Some(listing));
+        let genuine = TargetPath::new("packages/geogebra/1/any/release.json");
+        let named =
+            |role: &str, path: &TargetPath| release_listed(&RoleName::new(role), path, &file).is_some();
+        assert!(named("catalogue", &genuine) && named("catalogue-0f", &genuine));
+        assert!(!named("targets", &genuine));
+        assert!(!named("catalogue", &TargetPath::new(PACKAGERS_TARGET)));
+    }
 }

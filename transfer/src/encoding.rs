@@ -21,7 +21,7 @@
 //! Threats and the defence for each:
 //! - *A body that decodes to more than it may*: decoding stops at the signed length.
 //! - *A frame that asks for much memory*: windows above [`MAX_WINDOW_LOG`] are refused.
-//! - *A server whose encoding is broken*: the file is asked for again, plain.
+//! - *A server whose encoded copy is damaged, or of another file*: it is asked for again, plain.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -144,6 +144,15 @@ impl EncodedForms {
         Ok(())
     }
 
+    /// Removes the forms of one file, whose content is another than they were made from.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn discard(&self, path: &str) -> io::Result<()> {
+        let discarded = path.to_owned();
+        self.retain(|path| path != discarded)
+    }
+
     /// Removes the forms of every file of which `keep` says no.
     ///
     /// # Errors
@@ -213,7 +222,10 @@ fn plain_path(form: &str) -> Option<&str> {
 }
 
 fn compress(plain: &[u8]) -> io::Result<Vec<u8>> {
-    zstd::stream::encode_all(plain, PLAIN_LEVEL)
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), PLAIN_LEVEL)?;
+    encoder.include_checksum(true)?;
+    io::Write::write_all(&mut encoder, plain)?;
+    encoder.finish()
 }
 
 fn compress_against(plain: &[u8], dictionary: &[u8]) -> io::Result<Vec<u8>> {
@@ -223,6 +235,7 @@ fn compress_against(plain: &[u8], dictionary: &[u8]) -> io::Result<Vec<u8>> {
     // The window must reach back over the whole new version to the start of the old one.
     let reach = (plain.len() + dictionary.len()).next_power_of_two().ilog2().clamp(10, MAX_WINDOW_LOG);
     encoder.window_log(reach)?;
+    encoder.include_checksum(true)?;
     encoder.set_pledged_src_size(Some(plain.len() as u64))?;
     io::Write::write_all(&mut encoder, plain)?;
     encoder.finish()

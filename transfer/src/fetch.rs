@@ -253,12 +253,14 @@ impl Fetcher {
     }
 
     /// As [`Fetcher::bytes`], in the fewest bytes on the wire that the server offers: as a difference from what is
-    /// `held`, compressed, or plain. The limit is that of the plain bytes.
+    /// `held`, compressed, or plain. The limit is that of the plain bytes. What does not decode to something `genuine` is
+    /// asked for once more, plain: a server's encoded copy may be damaged where the file is not.
     pub(crate) async fn document(
         &self,
         path: &str,
         limit: u64,
         held: Option<&[u8]>,
+        genuine: &(dyn Fn(&[u8]) -> bool + Sync),
     ) -> Result<Vec<u8>, FetchError> {
         let url = self.upstream.url(path)?;
         let dictionary = held.map(encoding::available_dictionary);
@@ -267,18 +269,15 @@ impl Fetcher {
         headers.extend(dictionary.as_deref().map(|field| ("available-dictionary", field)));
         let (body, encoding) = self.whole(&url, limit, &headers).await?;
         let Some(encoding) = encoding else { return Ok(body) };
-        match encoding::decode(encoding, &body, held, limit) {
-            Ok(plain) if plain.len() as u64 > limit => {
-                Err(FetchError::TooLong { url: url.to_string(), limit })
-            }
-            Ok(plain) => Ok(plain),
-            Err(source) => {
-                tracing::warn!(%url, %source, "an encoded file could not be decoded, and is asked for plain");
-                match self.whole(&url, limit, &[]).await? {
-                    (plain, None) => Ok(plain),
-                    (_, Some(_)) => Err(FetchError::Undecodable { url: url.to_string(), source }),
-                }
-            }
+        let fault = match encoding::decode(encoding, &body, held, limit) {
+            Ok(plain) if genuine(&plain) => return Ok(plain),
+            Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "it decodes to another file"),
+            Err(fault) => fault,
+        };
+        tracing::warn!(%url, %fault, "an encoded file is not what it should be, and is asked for plain");
+        match self.whole(&url, limit, &[]).await? {
+            (plain, None) => Ok(plain),
+            (_, Some(_)) => Err(FetchError::Undecodable { url: url.to_string(), source: fault }),
         }
     }
 

@@ -13,7 +13,7 @@
 //! Invariant: each file was verified before it was written, and is replaced as a whole. Roots are written one by one
 //! as they are verified, then timestamp, snapshot, targets, delegated roles: a crash between any two leaves a store
 //! that the next refresh accepts, since every file is verified again when it is read. Until then, a machine that is cut off
-//! reads the complete set from before, under the newest root.
+//! reads the complete set from before, if the newest root still stands behind it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,10 @@ impl MetadataStore {
     /// Takes note that what these roles and the targets hold is the whole of timestamp `version`.
     pub(crate) fn keep_complete(&self, version: u64, roles: &[RoleName]) -> io::Result<()> {
         let set = self.complete_set(version);
-        if fs::exists(&set)? {
+        let timestamp =
+            |directory: &Path| durable::read_if_present(&directory.join("timestamp.json"), MAX_FILE_BYTES);
+        // After a rotation versions begin anew: the number alone does not tell.
+        if timestamp(&set)?.is_some_and(|held| Some(held) == timestamp(&self.directory).ok().flatten()) {
             return Ok(());
         }
         let new = self.directory.join("complete").join(".new");
@@ -89,9 +92,10 @@ impl MetadataStore {
             let entry = entry?;
             link(&entry.path(), &new.join("targets").join(entry.file_name()))?;
         }
-        fs::rename(&new, &set)?;
-        let older = self.complete_sets()?.into_iter().filter(|other| *other != version);
-        older.map(|other| self.complete_set(other)).try_for_each(|other| durable::remove_tree(&other))
+        for older in self.complete_sets()? {
+            durable::remove_tree(&self.complete_set(older))?;
+        }
+        fs::rename(&new, &set)
     }
 
     fn complete_set(&self, version: u64) -> PathBuf {

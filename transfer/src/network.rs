@@ -70,6 +70,9 @@ pub enum RefreshError {
     /// The catalogue is split into more bins than anybody needs.
     #[error("the catalogue has {0} bins")]
     TooManyBins(u64),
+    /// The catalogue is split into bins under a name for which root pins nobody.
+    #[error("the catalogue delegates to `{0}-…`, for which root pins no approvers")]
+    ForeignBins(String),
     /// The catalogue is signed but does not read as one.
     #[error("the catalogue cannot be used")]
     Catalogue(#[from] CatalogueError),
@@ -103,6 +106,7 @@ impl RefreshError {
             Self::Tuf(error) => error.is_tampering(),
             Self::Unlisted { .. }
             | Self::TooManyBins(_)
+            | Self::ForeignBins(_)
             | Self::Catalogue(_)
             | Self::Deployment(_)
             | Self::MalformedTarget { .. }
@@ -157,7 +161,11 @@ pub async fn kept_network(store: &MetadataStore, now: Instant) -> Result<Network
         Ok(network) => Ok(network),
         // A refresh that was cut left something newer half here.
         Err(error) => match store.last_complete()? {
-            Some(before) => read_kept(&before, now).await.map_err(|_| error),
+            // It is no earlier than whatever of the newer one was verified.
+            Some(before) => {
+                let now = TufClient::no_earlier_than_kept(store, now)?;
+                read_kept(&before, now).await.map_err(|_| error)
+            }
             None => Err(error),
         },
     }
@@ -200,24 +208,22 @@ impl Reading<'_> {
         let packagers = self.target(&RoleName::targets(), PACKAGERS_TARGET).await?;
         let deployment = self.target(&deployment_role(), DEPLOYMENT_TARGET).await?;
         let brake = self.target(&brake_role(), BRAKE_TARGET).await?;
+        let malformed = |target: &str| {
+            let target = TargetPath::new(target);
+            move |source| RefreshError::MalformedTarget { target, source }
+        };
+        let catalogue = Catalogue::read(&catalogue)?;
+        let deployment = Deployment::parse(&deployment)?;
+        let brake = Brake::parse(&brake).map_err(malformed(BRAKE_TARGET))?;
+        let packagers = Packagers::parse(&packagers).map_err(malformed(PACKAGERS_TARGET))?;
         if self.fetcher.is_some() {
-            // While the session still keeps other writers out.
+            // All of it reads; and the session still keeps other writers out.
             let trusted = self.client.trusted();
             let roles = [RoleName::timestamp(), RoleName::snapshot()].into_iter().chain(roles_of(trusted));
             let version = trusted.timestamp().map_or(0, |timestamp| timestamp.version);
             self.store.keep_complete(version, &roles.collect::<Vec<_>>())?;
         }
-        let malformed = |target: &str| {
-            let target = TargetPath::new(target);
-            move |source| RefreshError::MalformedTarget { target, source }
-        };
-        Ok(Network {
-            catalogue: Catalogue::read(&catalogue)?,
-            deployment: Deployment::parse(&deployment)?,
-            brake: Brake::parse(&brake).map_err(malformed(BRAKE_TARGET))?,
-            packagers: Packagers::parse(&packagers).map_err(malformed(PACKAGERS_TARGET))?,
-            trusted: self.client.into_trusted(),
-        })
+        Ok(Network { catalogue, deployment, brake, packagers, trusted: self.client.into_trusted() })
     }
 
     /// The approved releases: those of the catalogue role, or of its bins.
@@ -227,6 +233,9 @@ impl Reading<'_> {
         else {
             return Ok(catalogue);
         };
+        if bins.name_prefix != catalogue_role().as_str() {
+            return Err(RefreshError::ForeignBins(bins.name_prefix));
+        }
         if bins.count() > MAX_CATALOGUE_BINS {
             return Err(RefreshError::TooManyBins(bins.count()));
         }
@@ -284,7 +293,7 @@ impl Reading<'_> {
         let address = target_path(&target, digest).map_err(|_| unlisted())?;
         let held = self.store.held_target(&target)?;
         let limit = file.length.min(MAX_STATED_BYTES);
-        let bytes = fetcher.document(&address, limit, held.as_deref()).await?;
+        let bytes = fetcher.document(&address, limit, held.as_deref(), &genuine).await?;
         if !genuine(&bytes) {
             let upstream = fetcher.upstream().to_string();
             return Err(TufError::TargetMismatch { target, upstream, role: role.clone() }.into());

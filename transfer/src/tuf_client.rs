@@ -164,6 +164,16 @@ impl<'a> TufClient<'a> {
         Ok(client)
     }
 
+    /// `now`, or when the newest timestamp in `store` was signed, if that is later.
+    pub(crate) fn no_earlier_than_kept(store: &MetadataStore, now: Instant) -> Result<Instant, TufError> {
+        let mut trusted = TrustedMetadata::begin(&store.root()?, now).map_err(TufError::OwnRoot)?;
+        if let Some(bytes) = store.read(&RoleName::timestamp())? {
+            // Expired, it still tells the time.
+            let _ = trusted.update_timestamp(&bytes);
+        }
+        Ok(trusted.now())
+    }
+
     /// What is trusted so far.
     pub fn trusted(&self) -> &TrustedMetadata {
         &self.trusted
@@ -289,7 +299,11 @@ impl<'a> TufClient<'a> {
         // 6.2: without consistent snapshots, only roots have their version in the name.
         let version = self.trusted.root().consistent_snapshot.then_some(meta.version);
         let name = metadata_name(role, version);
-        Ok(repository.metadata.document(&name, limit, kept).await?)
+        let genuine = |bytes: &[u8]| {
+            meta.length.is_none_or(|length| length == bytes.len() as u64)
+                && meta.hashes.as_ref().is_none_or(|hashes| hashes.match_bytes(bytes))
+        };
+        Ok(repository.metadata.document(&name, limit, kept, &genuine).await?)
     }
 
     /// What the role that speaks for `target` says about it: a search in pre-order, depth first.

@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
     let targets = repository.role::<Targets>(&RoleName::targets())?.signed;
     let catalogue = read_catalogue(&repository.catalogue()?)?;
 
-    signatures(&repository, &mut findings)?;
+    signatures(&repository, context.now, &mut findings)?;
     expiries(&repository, context.now, arguments.days, &mut findings)?;
     holders(&repository, &root, &targets, &mut findings)?;
     reach(&repository, &targets, &mut findings)?;
@@ -86,8 +86,8 @@ pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
     }
 }
 
-fn signatures(repository: &Repository, findings: &mut Findings) -> Result<(), Failure> {
-    if let Err(failure) = repository.sound_roles() {
+fn signatures(repository: &Repository, now: Instant, findings: &mut Findings) -> Result<(), Failure> {
+    if let Err(failure) = repository.sound_roles(now) {
         findings.problem("signatures", failure.render().replace('\n', " ").trim().to_owned());
     }
     for (role, draft) in repository.drafts()? {

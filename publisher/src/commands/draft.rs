@@ -151,7 +151,7 @@ fn check(repository: &Repository, path: &Path, file: &SignatureFile) -> Result<(
             draft.version()
         ));
     }
-    let demands = repository.with_drafts()?.demands(role)?;
+    let demands = repository.demands_now_or_then(&repository.with_drafts()?, role)?;
     let keys = demands.iter().filter_map(|demand| demand.keyring.get(&signature.keyid)).collect::<Vec<_>>();
     if keys.is_empty() {
         return refuse(format!("key {} does not hold the role `{role}`", signature.keyid.short()));

@@ -42,7 +42,7 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
     // What a kill left between signing and taking effect; then nothing that any reader would refuse.
     repository.promote(context.now)?;
-    repository.sound_roles()?;
+    repository.sound_roles(context.now)?;
     let root = repository.role::<Root>(&RoleName::root())?.signed;
     for role in [RoleName::snapshot(), RoleName::timestamp()] {
         if !root.roles.get(&role).is_some_and(|keys| keys.keyids.contains(&key.public().id())) {
@@ -93,7 +93,7 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     if let Some(last) = previous.as_ref().and_then(|last| last.signed.issued).filter(|issued| *issued > now) {
         // Readers take it for a floor under their clocks: an earlier one would look like the past to them.
         return Err(Failure::usage(format!("it is {now} by this server's clock, and the last timestamp was signed at {last}"))
-            .hint("set the clock; if the last one was signed by a clock that ran ahead, replace the timestamp's key: `role replace-key timestamp …`"));
+            .hint("set the clock; if the last one was signed by a clock that ran ahead, replace the key: `role replace-key snapshot,timestamp …`"));
     }
     let (last_timestamp, last_snapshot) = previous.map_or((0, 0), |last| {
         (last.signed.version, last.signed.snapshot().map_or(0, |snapshot| snapshot.version))
@@ -117,7 +117,7 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     forms.retain(|path| current.contains(path)).or_fail(|| "cannot publish".to_owned())?;
     let next = last_timestamp.checked_add(1).ok_or_else(|| {
         Failure::no(format!("the last timestamp is version {last_timestamp}, and nothing comes after it"))
-            .hint("somebody else may have signed it: replace the timestamp's key, and counting begins anew")
+            .hint("somebody else may have signed it: replace its key (`role replace-key snapshot,timestamp …`), and counting begins anew")
     })?;
     let mut timestamp = Timestamp::new(next, repository.expiry(&RoleName::timestamp(), context.now));
     timestamp.issued = Some(now);

@@ -43,9 +43,20 @@ pub(super) fn run(context: &mut Context, command: RoleCommand) -> Result<(), Fai
         RoleCommand::Threshold { role, threshold, signing } => (role, Change::Threshold(threshold), signing),
     };
     let _lock = repository.lock()?;
-    let role = RoleName::new(role);
-    let new = Holders::new(&repository)?.changed(&role, &change)?;
-    apply(context, &repository, &role, &new, &signing)
+    let roles: Vec<RoleName> = role.split(',').map(RoleName::new).collect();
+    let mut new = Holders::new(&repository)?;
+    for role in &roles {
+        new = new.changed(role, &change)?;
+    }
+    let before: Vec<RoleName> = repository.drafts()?.into_keys().collect();
+    apply(context, &repository, &roles, &new, &signing).inspect_err(|_| {
+        // Half of a change would only be in everybody's way.
+        if let Ok(drafts) = repository.drafts() {
+            for role in drafts.keys().filter(|role| !before.contains(role)) {
+                let _ = repository.discard_draft(role);
+            }
+        }
+    })
 }
 
 /// The documents that say who holds what.
@@ -217,7 +228,7 @@ struct Applied {
 fn apply(
     context: &mut Context,
     repository: &Repository,
-    role: &RoleName,
+    roles: &[RoleName],
     new: &Holders,
     signing: &Signing,
 ) -> Result<(), Failure> {
@@ -230,8 +241,8 @@ fn apply(
     if new.targets_changed {
         drafted.push((RoleName::targets(), Content::Targets(new.targets.clone())));
     }
-    let mut resigned = vec![role.clone()];
-    if *role == catalogue_role() {
+    let mut resigned = roles.to_vec();
+    if roles.contains(&catalogue_role()) {
         resigned.extend(repository.catalogue_bins()?);
     }
     for role in resigned {
@@ -240,7 +251,7 @@ fn apply(
             drafted.push((role, Content::Targets(document)));
         }
     }
-    if [RoleName::snapshot(), RoleName::timestamp()].contains(role) {
+    if roles.iter().any(|role| [RoleName::snapshot(), RoleName::timestamp()].contains(role)) {
         notes.push("from then on, `publish` with the new key".to_owned());
     }
     if signing.dry_run {

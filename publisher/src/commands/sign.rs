@@ -14,6 +14,7 @@ use super::{Context, ask};
 use crate::cli::Sign;
 use crate::draft_file::{DraftFile, SignatureFile};
 use crate::keyfile;
+use crate::review::visible;
 
 #[derive(Serialize)]
 struct Signed {
@@ -27,7 +28,7 @@ struct Signed {
 
 pub(super) fn run(context: &mut Context, arguments: &Sign) -> Result<(), Failure> {
     let draft = DraftFile::read(&arguments.file)?;
-    let what = draft.words();
+    let what = draft.words_for(&keyfile::public(&arguments.key)?);
     eprint!("{}", shown(&draft, &what));
     if !arguments.yes {
         confirm()?;
@@ -65,13 +66,13 @@ pub(super) fn run(context: &mut Context, arguments: &Sign) -> Result<(), Failure
 pub(super) fn shown(draft: &DraftFile, what: &[String]) -> String {
     let (digest, previous) = draft.digests();
     format!(
-        "`{}` version {}, valid until {:.0}, digest {}\nin the place of version {}, digest {}:\n  - {}\n",
-        draft.role,
+        "`{}` version {}, valid until {:.0}\ndigest {}\nin the place of version {}\ndigest {}:\n  - {}\n",
+        visible(draft.role.as_str()),
         draft.draft.version(),
         draft.draft.expires(),
-        digest.short(),
+        digest,
         draft.previous.version(),
-        previous.short(),
+        previous,
         what.join("\n  - ")
     )
 }

@@ -20,6 +20,9 @@ struct Status {
     releases: Vec<String>,
     submitted: Vec<String>,
     drafts: Vec<Progress>,
+    /// Why drafts that are complete have not taken effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<String>,
     roles: Vec<Role>,
 }
 
@@ -60,7 +63,15 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         first_bin.map(|first| Role { role: format!("{} of {} bins", first.role, bins.len()), ..first }),
     );
     roles.extend(timestamp(&repository, context.now));
-    let status = Status { releases, submitted: waiting.map(Submission::label).collect(), drafts, roles };
+    let complete = !drafts.is_empty() && drafts.iter().all(Progress::is_complete);
+    let blocked = if complete { waiting_for_signatures.first_unsatisfied()? } else { None };
+    let blocked = blocked.map(|(role, by, _)| {
+        format!(
+            "`{role}` is not signed as `{by}` will demand: those who will hold it run `role renew {role}`"
+        )
+    });
+    let status =
+        Status { releases, submitted: waiting.map(Submission::label).collect(), drafts, blocked, roles };
     context.output.print(&status, render);
     Ok(())
 }
@@ -93,6 +104,7 @@ fn render(status: &Status) -> String {
         .map(|draft| format!("{} {}: {}", draft.role, draft.version, who(draft)))
         .collect();
     list("drafts waiting for signatures", &drafts);
+    let _ = status.blocked.iter().try_for_each(|blocked| writeln!(text, "  {blocked}"));
     let mut table = Table::new(["role", "version", "expires", "days left"]).right([1, 3]);
     for role in &status.roles {
         let days = role.days_left.to_string();

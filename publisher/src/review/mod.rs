@@ -226,7 +226,7 @@ fn fetched_by_a_node(before: Option<&Release>, now: &Release) -> u64 {
 
 /// A text of somebody else's as it is, but for characters that show as nothing or as something else: controls, and
 /// those that change the direction of writing or take no room ("Trojan Source", CVE-2021-42574). These are spelt out.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let deceives = |c: char| {
         c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
