@@ -444,8 +444,11 @@ pub struct Check {
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check that no line was changed or removed, and that it holds what the published snapshot says it does.
-    Verify,
+    /// Check that no line was changed or removed, and that it holds what published snapshots say it does.
+    Verify {
+        /// Snapshots that nodes have kept (`served/metadata/<n>.snapshot.json`), witnesses that this server cannot change.
+        snapshots: Vec<PathBuf>,
+    },
     /// Print it.
     Show,
     /// Print it for other programs.

@@ -374,6 +374,15 @@ fn the_log_holds_who_did_what_and_shows_when_it_was_changed() {
     let lines: Vec<&str> = good.lines().collect();
     fs::write(&path, lines[..lines.len() - 3].join("\n") + "\n").unwrap();
     world.publisher(["audit", "verify"]).fails(4, "its end was cut off or written anew");
+    // Whoever holds the server publishes once more, and its own snapshot agrees with the new past. A node's does not.
+    let kept = world.path("repository/public/metadata/2.snapshot.json");
+    let witness = world.path("from-a-node.json");
+    fs::copy(kept, &witness).unwrap();
+    world.publish();
+    world.publisher(["audit", "verify"]).succeeds();
+    world
+        .publisher(["audit".as_ref(), "verify".as_ref(), witness.as_os_str()])
+        .fails(4, "it was changed since");
 }
 
 #[test]

@@ -16,25 +16,44 @@ struct Verified {
     /// The line that the published snapshot vouches for.
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<usize>,
+    /// Snapshots from elsewhere that vouch for it, too.
+    witnesses: usize,
 }
 
 pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<(), Failure> {
     let repository = context.repository()?;
     let log = repository.audit_log()?;
     match command {
-        AuditCommand::Verify => {
+        AuditCommand::Verify { snapshots } => {
+            for path in snapshots {
+                let witness: Option<Document<Snapshot>> = read_document(path)?;
+                let witness =
+                    witness.ok_or_else(|| Failure::usage(format!("`{}` does not exist", path.display())))?;
+                let known = witness.signed.audit.is_none_or(|head| log.line_of(head).is_some());
+                if !known {
+                    return Err(Failure::trust(format!(
+                        "the log does not hold the line that `{}` vouches for: it was changed since",
+                        path.display()
+                    )));
+                }
+            }
             let published = match published_snapshot(&repository)?.and_then(|snapshot| snapshot.audit) {
                 Some(head) => Some(log.line_of(head).ok_or_else(|| {
                     Failure::trust("the log does not hold the line that the published snapshot vouches for: its end was cut off or written anew")
                 })?),
                 None => None,
             };
-            context.output.print(&Verified { lines: log.entries.len(), published }, |verified| {
+            let verified = Verified { lines: log.entries.len(), published, witnesses: snapshots.len() };
+            context.output.print(&verified, |verified| {
                 let published =
                     verified.published.map_or("no snapshot vouches for it yet".to_owned(), |line| {
                         format!("the published snapshot vouches for it up to line {line}")
                     });
-                format!("{} lines, none changed or removed; {published}", verified.lines)
+                let witnesses = match verified.witnesses {
+                    0 => String::new(),
+                    witnesses => format!(", and so do {witnesses} from elsewhere"),
+                };
+                format!("{} lines, none changed or removed; {published}{witnesses}", verified.lines)
             });
         }
         AuditCommand::Show => context
