@@ -92,15 +92,17 @@ async fn a_bad_answer_changes_nothing_and_the_next_refresh_is_well() {
     }
 }
 
-/// A server whose encodings are broken is asked for the plain file; what decodes to something else is refused.
+/// A server whose encodings are broken, or of another file, is asked for the plain one.
 #[tokio::test]
 async fn a_broken_encoding_is_asked_for_again_plain() {
     type Encode = fn(&[u8]) -> Vec<u8>;
-    let broken: [(&str, &str, Encode); 5] = [
+    let broken: [(&str, &str, Encode); 6] = [
         ("done", "zstd", |_| b"garbage".to_vec()),
         ("done", "dcz", |_| b"garbage".to_vec()),
         ("done", "dcz", |_| [&[0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0][..], &[0; 64]].concat()),
         ("done", "zstd", |_| Vec::new()),
+        // In order as an encoding, and of another file.
+        ("done", "zstd", |bytes| zstd::encode_all(&bytes[1..], 3).unwrap()),
         // An encoding that nobody asked for is no encoding: the bytes are not those that were signed for.
         ("targets mismatch", "br", |bytes| bytes[1..].to_vec()),
     ];
