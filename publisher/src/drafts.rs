@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use fs_err as fs;
+use jiff::SignedDuration;
 use mirabelle_keys::{KeyId, Keyring, KeyringError, Signature};
 use mirabelle_manifests::network::catalogue_role;
 use mirabelle_manifests::tuf::{self, Document, RoleDocument, RoleName, Root, Targets};
@@ -328,6 +329,10 @@ impl Repository {
                 changed.insert(bin, role);
             }
         }
+        // Before the first is written: one that is refused must not leave the others half done.
+        for (bin, role) in &changed {
+            self.waiting_draft(bin, &Json::of(role).or_fail(|| format!("cannot sign `{bin}`"))?)?;
+        }
         for (bin, role) in &changed {
             self.draft_and_sign(bin, role, keys, now)?;
         }
@@ -357,22 +362,32 @@ impl Repository {
         set(&mut signed, "version", Json::Integer(version.into()));
         set(&mut signed, "expires", Json::String(self.expiry(role, now).to_string()));
         let mut signatures = Vec::new();
-        if let Some(draft) = self.drafts()?.get(role) {
-            let current = Signed::parse(role, &self.role_bytes(role)?).or_fail(what)?;
-            let same = content(draft.json()) == content(&signed);
-            // A draft that only renews signatures, as a rotation makes it, is in nobody's way.
-            let renews = content(draft.json()) == content(current.json());
-            if !same && !renews {
-                return Err(Failure::no(format!("another change of `{role}` waits for signatures"))
-                    .hint(format!("sign that one, or drop it: mirabelle-publisher draft discard {role}")));
-            }
-            if same && !draft.signatures().is_empty() {
+        if let Some(draft) = self.waiting_draft(role, &signed)? {
+            // One that nobody has signed for a while would be complete when it has nearly expired.
+            let old = draft.expires() + SignedDuration::from_hours(24 * 7) < self.expiry(role, now);
+            if !(old && draft.signatures().is_empty()) {
                 signed = draft.json().clone();
                 signatures = draft.signatures().to_vec();
             }
         }
         self.write_draft(role, &signed, &signatures)?;
         self.add_signatures(role, keys, now)
+    }
+
+    /// The draft of a role that waits and says what `new` says. One that says something else is refused, unless it only
+    /// renews signatures, as a rotation makes it: that is in nobody's way.
+    fn waiting_draft(&self, role: &RoleName, new: &Json) -> Result<Option<Signed>, Failure> {
+        let Some(draft) = self.drafts()?.remove(role) else { return Ok(None) };
+        if content(draft.json()) == content(new) {
+            return Ok(Some(draft));
+        }
+        let current =
+            Signed::parse(role, &self.role_bytes(role)?).or_fail(|| format!("cannot read `{role}`"))?;
+        if content(draft.json()) == content(current.json()) {
+            return Ok(None);
+        }
+        Err(Failure::no(format!("another change of `{role}` waits for signatures"))
+            .hint(format!("sign that one, or drop it: mirabelle-publisher draft discard {role}")))
     }
 
     /// Signs the draft of a role with those of `keys` that hold it.
