@@ -170,7 +170,8 @@ impl Mirror {
         // Compared whole: after a rotation of keys, versions begin anew.
         if served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty() {
             served.keep_roots(fetcher, &trust, &network).await;
-            served.flip(&network, &trust)?;
+            // It compresses and syncs: requests are answered meanwhile.
+            tokio::task::block_in_place(|| served.flip(&network, &trust))?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
         }
         Ok((network, Outcome { snapshot, fetched, received_bytes: 0, releases }))

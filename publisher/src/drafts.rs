@@ -9,7 +9,7 @@
 //! be signed by her; published one by one, every client would refuse the catalogue in between. So drafts move into
 //! `roles/` only when the *set* that results is sound ([`RoleSet`]): every document satisfies the keyrings that the set's
 //! own root and targets give its role, and a new root those of the old one as well. Until then `publish` goes on with
-//! what is there, so that freshness never waits for a signature.
+//! what is there, so that freshness never waits for a signature, and those who hold a role today go on signing.
 //!
 //! Killed between two of the moves, the drafts are still there, and the next command that signs or publishes moves the
 //! rest.
@@ -337,14 +337,13 @@ impl Repository {
             self.draft_and_sign(bin, role, keys, now)?;
         }
         self.promote(now)?;
-        let mut outcome = Outcome::Complete { version: 0 };
         for bin in changed.keys() {
-            outcome = self.outcome(bin)?;
+            let outcome = self.outcome(bin)?;
             if matches!(outcome, Outcome::Waiting(_)) {
-                break;
+                return Ok(outcome);
             }
         }
-        Ok(outcome)
+        self.outcome(&catalogue_role())
     }
 
     /// As [`Repository::propose`], for a change of several roles that belong together: nothing moves before all of it

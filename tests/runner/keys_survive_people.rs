@@ -198,6 +198,47 @@ fn an_approver_leaves_and_her_successor_approves() {
     goes_on(&mut world, 2);
 }
 
+/// Three documents take their places one after the other. Killed between any two, with the drafts still there, the next
+/// publication moves the rest, and until then nothing that readers would refuse goes out.
+#[test]
+fn a_rotation_that_is_killed_between_two_moves_is_finished_by_the_next_publication() {
+    let world = world();
+    new_key(&world, "approver-3");
+    let leaving = id(&world, "approver-2");
+    let replace = ["role", "replace-key", "catalogue", &leaving[..12], "keys/approver-3.pub"];
+    let keys = ["root-1", "root-2", "targets", "approver-1", "approver-3"];
+    let keys: Vec<String> =
+        keys.iter().flat_map(|key| ["--key".to_owned(), format!("keys/{key}.key")]).collect();
+    let before = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        run(std::process::Command::new("cp").arg("-a").arg(from).arg(to)).succeeds();
+    };
+    copy(&world.path("repository"), &before.path().join("repository"));
+    world.publisher(replace.iter().map(|word| (*word).to_owned()).chain(keys)).succeeds();
+    let role = |name: &str| fs::read(world.path(&format!("repository/roles/{name}.json"))).unwrap();
+    let moves = ["catalogue", "root", "targets"].map(|name| (name, role(name)));
+
+    for moved in 0..=moves.len() {
+        fs::remove_dir_all(world.path("repository")).unwrap();
+        copy(&before.path().join("repository"), &world.path("repository"));
+        for (number, (name, bytes)) in moves.iter().enumerate() {
+            crate::forge::write(&world.path(&format!("repository/drafts/{name}.json")), bytes);
+            if number < moved {
+                fs::write(world.path(&format!("repository/roles/{name}.json")), bytes).unwrap();
+                if *name == "root" {
+                    fs::write(world.path("repository/roots/2.root.json"), bytes).unwrap();
+                }
+            }
+        }
+        world.publisher(["status"]).succeeds();
+        world.publish();
+        for (name, bytes) in &moves {
+            assert_eq!(role(name), *bytes, "{name} after {moved} moves");
+        }
+        world.publisher(["verify"]).succeeds();
+    }
+}
+
 #[test]
 fn any_key_of_any_role_can_be_replaced() {
     let mut world = world();

@@ -269,7 +269,11 @@ impl Fetcher {
         headers.extend(dictionary.as_deref().map(|field| ("available-dictionary", field)));
         let (body, encoding) = self.whole(&url, limit, &headers).await?;
         let Some(encoding) = encoding else { return Ok(body) };
-        let fault = match encoding::decode(encoding, &body, held, limit) {
+        let held = held.map(<[u8]>::to_vec);
+        let decoding = move || encoding::decode(encoding, &body, held.as_deref(), limit);
+        let decoded =
+            tokio::task::spawn_blocking(decoding).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let fault = match decoded {
             Ok(plain) if genuine(&plain) => return Ok(plain),
             Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "it decodes to another file"),
             Err(fault) => fault,

@@ -221,7 +221,10 @@ impl Reading<'_> {
             let trusted = self.client.trusted();
             let roles = [RoleName::timestamp(), RoleName::snapshot()].into_iter().chain(roles_of(trusted));
             let version = trusted.timestamp().map_or(0, |timestamp| timestamp.version);
-            self.store.keep_complete(version, &roles.collect::<Vec<_>>())?;
+            if let Err(error) = self.store.keep_complete(version, &roles.collect::<Vec<_>>()) {
+                // It is for a later refresh that is cut; this one is well.
+                tracing::warn!(%error, "the complete metadata could not be set aside");
+            }
         }
         Ok(Network { catalogue, deployment, brake, packagers, trusted: self.client.into_trusted() })
     }

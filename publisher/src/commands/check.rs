@@ -298,3 +298,43 @@ fn deployed(repository: &Repository, catalogue: &Catalogue, findings: &mut Findi
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use mirabelle_manifests::tuf::TargetFile;
+    use mirabelle_manifests::{Listing, Platform, Text, release_target};
+
+    use super::*;
+
+    #[test]
+    fn a_sequence_that_jumps_is_noticed_and_steady_ones_are_not() {
+        let found = |numbers: &[u64]| {
+            let mut role = Targets::new(1, "2030-01-01T00:00:00Z".parse().unwrap());
+            for sequence in numbers {
+                let text = Text { fr: "x".into(), en: "x".into() };
+                let listing = Listing {
+                    categories: vec![],
+                    download_size: 1,
+                    installed_size: 1,
+                    licence: "MIT".into(),
+                    name: "ruff".parse().unwrap(),
+                    platform: Platform::any(),
+                    sequence: *sequence,
+                    summary: text.clone(),
+                    title: text,
+                    version: format!("1.{sequence}").parse().unwrap(),
+                };
+                let path = release_target(&listing.name, &listing.version, &listing.platform);
+                let custom = Some(serde_json::to_value(listing).unwrap());
+                role.targets.insert(path, TargetFile::of(&sequence.to_le_bytes(), custom));
+            }
+            let mut findings = Findings::default();
+            sequences(&Catalogue::read(&role).unwrap(), &mut findings);
+            findings.0.into_iter().map(|finding| finding.about).collect::<Vec<_>>()
+        };
+        assert!(found(&[1, 2, 3, 40]).is_empty());
+        // Dates, of one kind or in steps that grow with care.
+        assert!(found(&[20_260_101, 20_260_215, 20_261_001]).is_empty());
+        assert_eq!(found(&[1, 2, 20_261_001, 20_261_002]), ["ruff 1.20261001"]);
+    }
+}

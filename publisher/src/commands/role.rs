@@ -49,11 +49,12 @@ pub(super) fn run(context: &mut Context, command: RoleCommand) -> Result<(), Fai
         new = new.changed(role, &change)?;
     }
     let before: Vec<RoleName> = repository.drafts()?.into_keys().collect();
+    let now = context.now;
     apply(context, &repository, &roles, &new, &signing).inspect_err(|_| {
-        // Half of a change would only be in everybody's way.
+        // Half of a change would only be in everybody's way; what people hear of is why it failed.
         if let Ok(drafts) = repository.drafts() {
             for role in drafts.keys().filter(|role| !before.contains(role)) {
-                let _ = repository.discard_draft(role);
+                let _ = repository.drop_draft(role, now);
             }
         }
     })
