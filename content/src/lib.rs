@@ -5,21 +5,25 @@
 //!
 //! - [`ObjectStore`] keeps files by the SHA-256 of their bytes.
 //! - [`bundle`] writes a tree as one `.tar.zst` of independent frames and takes objects out of any of its frames.
+//! - [`delta`] writes a release as the difference from one that is held, and rebuilds it.
 //! - [`archive`] reads what others made (tar, zip, wheel, .deb), bounded, into a [`Staging`] directory that nothing
 //!   can leave.
 //! - [`durable`] is the only place that promises anything about a power cut.
 
 pub mod archive;
 pub mod bundle;
+pub mod delta;
 pub mod durable;
 
 mod hash;
+mod held;
 mod staging;
 mod store;
 mod tar_reader;
 mod tree;
 
 pub use hash::digest;
+pub use held::{ReadObjects, TreeObjects};
 pub use staging::{Staging, StagingError};
 pub use store::{Batch, ObjectError, ObjectStore};
 pub use tree::{SourceFile, SourceNode, TreeError, scan_tree};
