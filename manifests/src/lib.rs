@@ -18,6 +18,7 @@ mod digest;
 mod json;
 mod names;
 mod packagers;
+mod parts;
 mod path;
 mod release;
 mod routes;
@@ -30,6 +31,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use jiff::Timestamp as Instant;
 pub use json::Json;
 pub use names::{NameError, PackageName, Platform, SiteId, Text, Version};
+pub use parts::ManifestParts;
 pub use packagers::{Packager, PackagerRefusal, Packagers};
 pub use path::{EntryPath, PathError, PathPattern, TargetPath};
 pub use release::{

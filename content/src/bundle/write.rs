@@ -115,7 +115,7 @@ fn plan_frames(files: &[SourceFile]) -> Vec<FramePlan> {
 }
 
 /// Files with neighbouring keys resemble each other: the same extension, then the same name, then the same place.
-fn similarity(path: &str) -> (String, String, String) {
+pub(crate) fn similarity(path: &str) -> (String, String, String) {
     let name = path.rsplit('/').next().unwrap_or(path);
     // A version that ends a library's name says nothing about its content: `libx.so.5`.
     let name = name.split_once(".so.").map_or(name, |(stem, _)| stem);
@@ -233,6 +233,24 @@ fn compress_frame(
     Ok((file, counter.into_inner()))
 }
 
+/// Bytes of tar that an entry comes to in a bundle; `first` of its content within its frame, or a link to it.
+pub(crate) fn entry_tar_bytes(entry: &Entry, first: bool) -> u64 {
+    let link = match &entry.node {
+        Node::Link { target } => target.as_str(),
+        _ => "",
+    };
+    let content = match entry.node {
+        Node::File { size, .. } if first => size.next_multiple_of(512),
+        _ => 0,
+    };
+    512 + content + long_name_bytes(entry.path.as_str()) + long_name_bytes(link)
+}
+
+/// A GNU long-name record: a header, then the name and a zero byte in whole blocks.
+fn long_name_bytes(name: &str) -> u64 {
+    if name.len() > 100 { 512 + (name.len() as u64 + 1).next_multiple_of(512) } else { 0 }
+}
+
 /// Bytes of tar that a frame's entries come to, long names included: zstd is told before, and holds us to it.
 fn tar_length(files: &[SourceFile], plan: &[usize]) -> u64 {
     let mut seen = std::collections::BTreeSet::new();
@@ -253,11 +271,7 @@ fn tar_length(files: &[SourceFile], plan: &[usize]) -> u64 {
                 SourceNode::Link { target } => (0, target.as_str()),
                 SourceNode::Directory => (0, ""),
             };
-            // A GNU long-name record: a header, then the name and a zero byte in whole blocks.
-            let long = |name: &str| {
-                if name.len() > 100 { 512 + (name.len() as u64 + 1).next_multiple_of(512) } else { 0 }
-            };
-            512 + content + long(path) + long(link)
+            512 + content + long_name_bytes(path) + long_name_bytes(link)
         })
         .sum()
 }

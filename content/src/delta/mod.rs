@@ -1,14 +1,31 @@
 //! Deltas: a release as the difference from one that is already held, or from nothing.
 
+mod align;
+mod coder;
+mod container;
+mod corrections;
+mod decode;
+mod encode;
+mod image;
+mod manifest;
+mod opened;
+mod pieces;
+mod relocate;
+mod sides;
+mod stream;
+mod varint;
+mod window;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use fs_err as fs;
-use mirabelle_manifests::{Digest, ReleaseError};
+use mirabelle_manifests::{Digest, ReleaseError, SignedRelease};
 
 use crate::held::ReadObjects;
-use crate::store::{ObjectError, ObjectStore};
+use crate::store::{Batch, ObjectError, ObjectStore};
 
 /// A release that is held whole.
 #[derive(Clone, Copy)]
@@ -109,8 +126,9 @@ pub fn encode(
     out: &mut fs::File,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<u64, EncodeError> {
-    let _ = (base, target, options, scratch, out, progress);
-    unimplemented!()
+    let length = encode::encode(base, target, options, scratch, out, progress)?;
+    check(base, target, scratch, out.path())?;
+    Ok(length)
 }
 
 /// Decodes `delta`, puts the objects that `base` lacks into `store`, and returns the bytes of `release.json`, whose
@@ -126,6 +144,104 @@ pub fn decode(
     store: &ObjectStore,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DeltaError> {
-    let _ = (delta, base, expected, scratch, store, progress);
-    unimplemented!()
+    let mut batch = IntoStore { store, batch: store.batch() };
+    let manifest = decode::decode(delta, base, expected, scratch, &mut batch, progress)?;
+    batch.batch.commit()?;
+    Ok(manifest)
+}
+
+/// Decodes what was encoded, and compares.
+fn check(
+    base: Option<Held<'_>>,
+    target: Held<'_>,
+    scratch: &Path,
+    delta: &Path,
+) -> Result<(), EncodeError> {
+    let release = SignedRelease::parse(target.manifest).map_err(EncodeError::Manifest)?;
+    let expected = Expected {
+        manifest: release.digest,
+        manifest_length: target.manifest.len() as u64,
+        installed_size: release.release.installed_size(),
+    };
+    let known = release.release.objects().into_keys().collect();
+    let mut take = Compare { known };
+    decode::decode(delta, base, expected, scratch, &mut take, &mut |_| {}).map_err(EncodeError::Wrong)?;
+    Ok(())
+}
+
+/// The most old bytes, and the most new ones, that are aligned at once: some 1.6 GiB of memory to encode.
+const WINDOW_BYTES: u64 = 192 << 20;
+/// The most pieces of a window: a decoder holds them in memory, 24 bytes each, twice.
+const MAX_PIECES: usize = 1 << 20;
+
+/// Which members are archives that were opened.
+struct Openings {
+    opened: coder::Bit,
+    lengths: [coder::Number; 2],
+}
+
+impl Openings {
+    fn new() -> Self {
+        Self { opened: coder::Bit::default(), lengths: [coder::Number::new(), coder::Number::new()] }
+    }
+
+    fn code<C: coder::Coder>(&mut self, coder: &mut C, given: Option<(u64, u64)>) -> Option<(u64, u64)> {
+        let opened = coder.bit(&mut self.opened, given.is_some());
+        opened.then(|| {
+            let (recipe, contents) = given.unwrap_or_default();
+            (self.lengths[0].code(coder, recipe), self.lengths[1].code(coder, contents))
+        })
+    }
+}
+
+/// What somebody holds who holds nothing.
+struct Nothing;
+
+impl ReadObjects for Nothing {
+    fn open(&self, _: Digest, _: u64) -> io::Result<fs::File> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Puts objects into a store.
+struct IntoStore<'a> {
+    store: &'a ObjectStore,
+    batch: Batch,
+}
+
+impl IntoStore<'_> {
+    fn commit_if_full(&mut self) -> io::Result<()> {
+        if self.batch.is_full() {
+            std::mem::replace(&mut self.batch, self.store.batch()).commit()?;
+        }
+        Ok(())
+    }
+}
+
+impl decode::TakeObjects for IntoStore<'_> {
+    fn small(&mut self, mut bytes: &[u8], object: Digest) -> Result<(), DeltaError> {
+        let size = bytes.len() as u64;
+        self.batch.add(&mut bytes, object, size).map_err(DeltaError::Object)?;
+        Ok(self.commit_if_full()?)
+    }
+
+    fn large(&mut self, path: &Path, object: Digest, size: u64) -> Result<(), DeltaError> {
+        self.batch.adopt(path, object, size).map_err(DeltaError::Object)?;
+        Ok(self.commit_if_full()?)
+    }
+}
+
+/// Compares objects with those of a manifest.
+struct Compare {
+    known: BTreeSet<Digest>,
+}
+
+impl decode::TakeObjects for Compare {
+    fn small(&mut self, _: &[u8], object: Digest) -> Result<(), DeltaError> {
+        if self.known.contains(&object) { Ok(()) } else { Err(DeltaError::Malformed("an object came out wrong")) }
+    }
+
+    fn large(&mut self, _: &Path, object: Digest, _: u64) -> Result<(), DeltaError> {
+        self.small(&[], object)
+    }
 }
