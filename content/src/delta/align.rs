@@ -26,8 +26,23 @@ impl Piece {
     }
 }
 
-/// A match must beat what the piece before it would give over the same bytes by this many.
-const GAIN: usize = 8;
+/// How pieces are weighed: what it costs to begin one, and to correct a byte in one, beside what it costs to send a byte
+/// anew. Measured on the releases of `bench wan-bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taste {
+    /// A match must beat what the piece before it would give over the same bytes by this many.
+    gain: usize,
+    /// Bytes that agree which one that does not outweighs, when a match is stretched.
+    penalty: i64,
+}
+
+impl Taste {
+    /// For text, and all that is not code.
+    pub(super) const TEXT: Self = Self { gain: 24, penalty: 2 };
+    /// For executables: new bytes of code are dear, and differences cheap.
+    pub(super) const CODE: Self = Self { gain: 12, penalty: 1 };
+}
+
 /// Where the piece before agrees for this long, nothing better is looked for.
 const LONG_ENOUGH: usize = 32;
 /// Matches are compared up to this length; longer ones are as good.
@@ -154,123 +169,145 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
 }
 
-/// Aligns `new` with the old bytes of `index`. Pieces come in the order of the new bytes and do not overlap there.
-pub(super) fn align(index: &Index<'_>, new: &[u8]) -> Vec<Piece> {
-    let old = index.old;
-    let mut pieces: Vec<Piece> = Vec::new();
-    if old.is_empty() {
-        return pieces;
+/// Aligns `new` with the old bytes of `index`. Sections of `new` have each its taste; they follow one another and cover
+/// it. Pieces come in the order of the new bytes and do not overlap there.
+pub(super) fn align(
+    index: &Index<'_>,
+    new: &[u8],
+    sections: impl IntoIterator<Item = (std::ops::Range<usize>, Taste)>,
+) -> Vec<Piece> {
+    let mut aligner = Aligner { index, new, pieces: Vec::new(), from: 0, diagonal: 0 };
+    for (section, taste) in sections {
+        if !index.old.is_empty() && section.end <= new.len() {
+            aligner.section(section, taste);
+        }
     }
-    let agrees = |diagonal: i64, at: usize| {
-        let place = usize::try_from(i64::try_from(at).unwrap_or(0) + diagonal);
-        place.ok().and_then(|place| old.get(place)).is_some_and(|byte| *byte == new[at])
-    };
-    // How long the bytes from `at` on are the same on a diagonal.
-    let runs = |diagonal: i64, at: usize| {
-        let place = usize::try_from(i64::try_from(at).unwrap_or(0) + diagonal);
-        place.ok().and_then(|place| old.get(place..)).map_or(0, |old| common(old, &new[at..]))
-    };
+    aligner.pieces
+}
 
-    // The match that the next piece grows from: its first new byte, its diagonal.
-    let (mut from, mut diagonal) = (0_usize, 0_i64);
-    let mut at = 0_usize;
-    loop {
-        // Look for a match that is clearly better than going on on this diagonal.
-        let mut found: Option<(usize, usize)> = None;
+struct Aligner<'a> {
+    index: &'a Index<'a>,
+    new: &'a [u8],
+    pieces: Vec<Piece>,
+    /// The match that the next piece grows from: its first new byte, its diagonal.
+    from: usize,
+    diagonal: i64,
+}
+
+impl Aligner<'_> {
+    /// True when the byte at `at` is the same on a diagonal.
+    fn agrees(&self, diagonal: i64, at: usize) -> bool {
+        let place = usize::try_from(at.cast_signed() as i64 + diagonal);
+        place.ok().and_then(|place| self.index.old.get(place)).is_some_and(|byte| *byte == self.new[at])
+    }
+
+    /// How long the bytes from `at` to `end` are the same on a diagonal.
+    fn runs(&self, diagonal: i64, at: usize, end: usize) -> usize {
+        let place = usize::try_from(at.cast_signed() as i64 + diagonal);
+        let old = place.ok().and_then(|place| self.index.old.get(place..));
+        old.map_or(0, |old| common(old, &self.new[at..end]))
+    }
+
+    fn section(&mut self, section: std::ops::Range<usize>, taste: Taste) {
+        let end = section.end;
+        let mut at = section.start;
+        self.from = at;
+        loop {
+            let found = self.look(&mut at, end, taste);
+            // Stretch the last match forwards and the new one backwards, for as long as most bytes agree.
+            let (from, diagonal) = (self.from, self.diagonal);
+            let mut forwards = stretch(at - from, taste, |step| self.agrees(diagonal, from + step));
+            let Some((place, length)) = found else {
+                self.push(forwards);
+                return;
+            };
+            let next = place.cast_signed() as i64 - at.cast_signed() as i64;
+            let mut backwards =
+                stretch((at - from).min(place), taste, |step| self.agrees(next, at - 1 - step));
+            // Where the two overlap, cut at the best place.
+            let start = at - backwards;
+            if let Some(overlap) = (from + forwards).checked_sub(start) {
+                let (mut score, mut best, mut cut) = (0_i64, 0_i64, 0);
+                for step in start..start + overlap {
+                    score += i64::from(self.agrees(diagonal, step)) - i64::from(self.agrees(next, step));
+                    if score > best {
+                        (best, cut) = (score, step + 1 - start);
+                    }
+                }
+                forwards = forwards - overlap + cut;
+                backwards -= cut;
+            }
+            self.push(forwards);
+            (self.from, self.diagonal) = (at - backwards, next);
+            at += length;
+        }
+    }
+
+    /// Looks from `at` on for a match that is clearly better than going on on the diagonal: its place and length.
+    fn look(&self, at: &mut usize, end: usize, taste: Taste) -> Option<(usize, usize)> {
         // How many bytes in `at..counted` agree on the diagonal.
-        let (mut agreeing, mut counted) = (0_usize, at);
-        while at < new.len() {
-            let straight = runs(diagonal, at);
+        let (mut agreeing, mut counted) = (0_usize, *at);
+        while *at < end {
+            let straight = self.runs(self.diagonal, *at, end);
             if straight >= LONG_ENOUGH {
-                at += straight;
-                (agreeing, counted) = (0, at);
+                *at += straight;
+                (agreeing, counted) = (0, *at);
                 continue;
             }
-            let expected = i64::try_from(at).unwrap_or(0) + diagonal;
+            let expected = at.cast_signed() as i64 + self.diagonal;
+            let rest = &self.new[*at..end];
             let (place, length) =
-                if index.may_match(&new[at..]) { index.longest(&new[at..], expected) } else { (0, 0) };
-            while counted < at + length {
-                agreeing += usize::from(agrees(diagonal, counted));
+                if self.index.may_match(rest) { self.index.longest(rest, expected) } else { (0, 0) };
+            while counted < *at + length {
+                agreeing += usize::from(self.agrees(self.diagonal, counted));
                 counted += 1;
             }
             if length > 0 && length == agreeing {
                 // The same bytes, or as good: the diagonal stays.
-                at += length;
-                (agreeing, counted) = (0, at);
+                *at += length;
+                (agreeing, counted) = (0, *at);
                 continue;
             }
-            if length > agreeing + GAIN {
-                found = Some((place, length));
-                break;
+            if length > agreeing + taste.gain {
+                return Some((place, length));
             }
-            if counted > at {
-                agreeing -= usize::from(agrees(diagonal, at));
+            if counted > *at {
+                agreeing -= usize::from(self.agrees(self.diagonal, *at));
             }
-            at += 1;
-            counted = counted.max(at);
+            *at += 1;
+            counted = counted.max(*at);
         }
+        None
+    }
 
-        // Stretch the last match forwards and the new one backwards, for as long as most bytes agree.
-        let forwards = stretch(at - from, |step| agrees(diagonal, from + step), |step| {
-            i64::try_from(from + step).unwrap_or(0) + diagonal < i64::try_from(old.len()).unwrap_or(0)
-                && i64::try_from(from + step).unwrap_or(0) + diagonal >= 0
-        });
-        let Some((place, length)) = found else {
-            push(&mut pieces, from, diagonal, forwards);
-            return pieces;
-        };
-        let next = i64::try_from(place).unwrap_or(0) - i64::try_from(at).unwrap_or(0);
-        let backwards =
-            stretch((at - from).min(place), |step| agrees(next, at - 1 - step), |_| true);
-        // Where the two overlap, cut at the best place.
-        let (mut forwards, mut backwards) = (forwards, backwards);
-        if let Some(overlap) = (from + forwards).checked_sub(at - backwards) {
-            let start = at - backwards;
-            let (mut score, mut best, mut cut) = (0_i64, 0_i64, 0);
-            for step in 0..overlap {
-                score += i64::from(agrees(diagonal, start + step)) - i64::from(agrees(next, start + step));
-                if score > best {
-                    (best, cut) = (score, step + 1);
-                }
-            }
-            forwards = forwards - overlap + cut;
-            backwards -= cut;
+    /// Adds the piece that begins where the last match did.
+    fn push(&mut self, length: usize) {
+        let old = self.from.cast_signed() as i64 + self.diagonal;
+        let (Ok(old), new, length) = (u64::try_from(old), self.from as u64, length as u64) else { return };
+        if length == 0 {
+            return;
         }
-        push(&mut pieces, from, diagonal, forwards);
-        (from, diagonal) = (at - backwards, next);
-        at += length;
+        let piece = Piece { old, new, length };
+        match self.pieces.last_mut() {
+            // One that goes on where the last one ends is the same.
+            Some(last) if last.new + last.length == new && last.diagonal() == piece.diagonal() => {
+                last.length += length;
+            }
+            _ => self.pieces.push(piece),
+        }
     }
 }
 
-/// How far to go, at most `most` steps, so that the bytes that agree exceed the others by as many as possible.
-fn stretch(most: usize, agrees: impl Fn(usize) -> bool, inside: impl Fn(usize) -> bool) -> usize {
+/// How far to go, at most `most` steps, so that the bytes that agree outweigh the others by as much as possible.
+fn stretch(most: usize, taste: Taste, agrees: impl Fn(usize) -> bool) -> usize {
     let (mut score, mut best, mut length) = (0_i64, 0_i64, 0);
     for step in 0..most {
-        if !inside(step) {
-            break;
-        }
-        score += if agrees(step) { 1 } else { -1 };
+        score += if agrees(step) { 1 } else { -taste.penalty };
         if score > best {
             (best, length) = (score, step + 1);
         }
     }
     length
-}
-
-fn push(pieces: &mut Vec<Piece>, from: usize, diagonal: i64, length: usize) {
-    let old = i64::try_from(from).unwrap_or(0) + diagonal;
-    if length == 0 {
-        return;
-    }
-    let (Ok(old), new, length) = (u64::try_from(old), from as u64, length as u64) else { return };
-    let piece = Piece { old, new, length };
-    match pieces.last_mut() {
-        // One that goes on where the last one ends is the same.
-        Some(last) if last.new + last.length == new && last.diagonal() == piece.diagonal() => {
-            last.length += length;
-        }
-        _ => pieces.push(piece),
-    }
 }
 
 #[cfg(test)]
@@ -279,7 +316,7 @@ mod tests {
 
     /// Every piece is inside both sides, and they stand in order.
     fn check(old: &[u8], new: &[u8]) -> Vec<Piece> {
-        let pieces = align(&Index::new(old), new);
+        let pieces = align(&Index::new(old), new, [(0..new.len(), Taste::CODE)]);
         let mut end = 0;
         for piece in &pieces {
             assert!(piece.new >= end && piece.length > 0, "{pieces:?}");

@@ -134,35 +134,33 @@ impl<R: Read> Coder for Decoder<R> {
     }
 }
 
-/// The probability of one bit, learnt from those before it.
+/// The probability of one bit, learnt from those before it: the first ones count most.
+///
+/// 22 bits of probability above 10 bits of how many were seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bit {
-    quick: u16,
-    slow: u16,
-}
+pub(super) struct Bit(u32);
 
 impl Default for Bit {
     fn default() -> Self {
-        Self { quick: 1 << 15, slow: 1 << 15 }
+        Self(1 << 31)
     }
 }
 
-impl Bit {
-    const QUICK: u32 = 4;
-    const SLOW: u32 = 7;
+/// What is seen after this many others counts as much as they did: statistics drift.
+const MEMORY: u32 = 160;
 
+impl Bit {
     fn probability(self) -> u32 {
-        (u32::midpoint(u32::from(self.quick), u32::from(self.slow))).clamp(32, 65_535 - 32)
+        (self.0 >> 16).clamp(32, 65_535 - 32)
     }
 
     fn learn(&mut self, bit: bool) {
-        if bit {
-            self.quick += (u16::MAX - self.quick) >> Self::QUICK;
-            self.slow += (u16::MAX - self.slow) >> Self::SLOW;
-        } else {
-            self.quick -= self.quick >> Self::QUICK;
-            self.slow -= self.slow >> Self::SLOW;
-        }
+        let (probability, seen) = (self.0 >> 10, self.0 & 1023);
+        let target = if bit { (1 << 22) - 1 } else { 0 };
+        // Towards the target by 1/(seen + 1.5).
+        let step = (i64::from(target) - i64::from(probability)) * 2 / i64::from(2 * seen + 3);
+        let probability = u32::try_from(i64::from(probability) + step).unwrap_or(0);
+        self.0 = probability << 10 | (seen + 1).min(MEMORY);
     }
 }
 
@@ -275,57 +273,96 @@ fn squash_exact(x: i32) -> i32 {
     if x >= 0 { share } else { 65_536 - share }
 }
 
-/// A byte under several contexts at once, whose predictions are mixed.
+/// A bit under several contexts at once, whose predictions are mixed.
+///
+/// Contexts are hashed; two that collide share what they learn.
 #[derive(Debug)]
-pub(super) struct MixedByte<const N: usize> {
+pub(super) struct Mixed<const N: usize> {
     tables: [Vec<Bit>; N],
     weights: Vec<[i32; N]>,
     logistic: Logistic,
 }
 
-/// Contexts are hashed into tables of this many slots of 256 bits each.
-const MIXED_SLOTS: usize = 1 << 12;
 /// How fast weights follow: a shift.
 const LEARNING_SHIFT: u32 = 16;
+/// Models that lie together, for the bits of half a byte.
+const GROUP: usize = 16;
 
-impl<const N: usize> MixedByte<N> {
-    /// `selectors` is the number of weight sets among which the caller chooses.
-    pub(super) fn new(selectors: usize) -> Self {
+impl<const N: usize> Mixed<N> {
+    /// `selectors` is the number of weight sets among which the caller chooses; tables hold `1 << log` models.
+    pub(super) fn new(selectors: usize, log: u32) -> Self {
+        // Sums of predictions that agree are worth more than their mean.
+        let weight = (1 << 16) * 13 / 10 / i32::try_from(N).unwrap_or(1);
         Self {
-            tables: std::array::from_fn(|_| vec![Bit::default(); MIXED_SLOTS << 8]),
-            weights: vec![[(1 << 16) / i32::try_from(N).unwrap_or(1) * 5 / 4; N]; selectors * 256],
+            tables: std::array::from_fn(|_| vec![Bit::default(); 1 << log]),
+            weights: vec![[weight; N]; selectors],
             logistic: Logistic::new(),
         }
+    }
+
+    /// Codes a bit; `places` are those of its models in the tables, taken modulo their length.
+    pub(super) fn bit<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        places: [usize; N],
+        selector: usize,
+        bit: bool,
+    ) -> bool {
+        let mut inputs = [0_i32; N];
+        let mut sum = 0_i64;
+        let weights = &mut self.weights[selector];
+        for index in 0..N {
+            let table = &self.tables[index];
+            let model = table[places[index] & (table.len() - 1)];
+            inputs[index] = self.logistic.stretch[(model.probability() >> 4) as usize];
+            sum += i64::from(inputs[index]) * i64::from(weights[index]);
+        }
+        let mixed = i32::try_from((sum >> 16).clamp(-2047, 2047)).unwrap_or(0);
+        let probability = self.logistic.squash[usize::try_from(mixed + 2048).unwrap_or(0)];
+        let probability = probability.clamp(32, 65_535 - 32);
+        let bit = coder.bit_with(probability.unsigned_abs(), bit);
+        let error = (if bit { 65_535 } else { 0 }) - probability;
+        for index in 0..N {
+            let table = &mut self.tables[index];
+            let mask = table.len() - 1;
+            table[places[index] & mask].learn(bit);
+            weights[index] += (inputs[index] * error) >> LEARNING_SHIFT;
+        }
+        bit
+    }
+}
+
+/// A hash of a context.
+pub(super) fn hash(context: u64) -> usize {
+    usize::try_from(context.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0)
+}
+
+/// A byte under several contexts at once.
+#[derive(Debug)]
+pub(super) struct MixedByte<const N: usize>(Mixed<N>);
+
+impl<const N: usize> MixedByte<N> {
+    /// As [`Mixed::new`].
+    pub(super) fn new(selectors: usize, log: u32) -> Self {
+        Self(Mixed::new(selectors * 256, log))
     }
 
     pub(super) fn code<C: Coder>(
         &mut self,
         coder: &mut C,
-        contexts: [u32; N],
+        contexts: [u64; N],
         selector: usize,
         value: u8,
     ) -> u8 {
-        let bases = contexts.map(|context| (context as usize % MIXED_SLOTS) << 8);
         let mut node = 1_usize;
+        let mut bases = contexts.map(|context| hash(context) * GROUP);
         for shift in (0..8).rev() {
-            let bit = (value >> shift) & 1 == 1;
-            let weights = &mut self.weights[selector * 256 + node];
-            let mut inputs = [0_i32; N];
-            let mut sum = 0_i64;
-            for (index, input) in inputs.iter_mut().enumerate() {
-                let model = self.tables[index][bases[index] + node];
-                *input = self.logistic.stretch[(model.probability() >> 4) as usize];
-                sum += i64::from(*input) * i64::from(weights[index]);
+            if shift == 3 {
+                bases = contexts.map(|context| hash(context ^ (node as u64) << 56) * GROUP);
             }
-            let mixed = i32::try_from((sum >> 16).clamp(-2047, 2047)).unwrap_or(0);
-            let probability = self.logistic.squash[usize::try_from(mixed + 2048).unwrap_or(0)];
-            let probability = probability.clamp(32, 65_535 - 32);
-            let bit = coder.bit_with(probability.unsigned_abs(), bit);
-            let error = (if bit { 65_535 } else { 0 }) - probability;
-            for (index, input) in inputs.iter().enumerate() {
-                self.tables[index][bases[index] + node].learn(bit);
-                weights[index] += (input * error) >> LEARNING_SHIFT;
-            }
+            let within = if shift > 3 { node } else { 1 << (3 - shift) | node & ((1 << (3 - shift)) - 1) };
+            let places = bases.map(|base| base + within);
+            let bit = self.0.bit(coder, places, selector * 256 + node, (value >> shift) & 1 == 1);
             node = (node << 1) | usize::from(bit);
         }
         u8::try_from(node & 0xff).unwrap_or(0)
@@ -371,16 +408,16 @@ mod tests {
         let bytes: Vec<u8> = (0..10_000_u32).map(|i| if i % 3 == 0 { b'a' } else { b'b' }).collect();
         let mut last = 0;
         let mut encoder = Encoder::new();
-        let mut model = MixedByte::<2>::new(1);
+        let mut model = MixedByte::<2>::new(1, 16);
         for byte in &bytes {
-            model.code(&mut encoder, [u32::from(last), 0], 0, *byte);
+            model.code(&mut encoder, [u64::from(last), 0], 0, *byte);
             last = *byte;
         }
         let coded = encoder.finish();
         assert!(coded.len() < 1200, "{} bytes", coded.len());
-        let (mut decoder, mut model, mut last) = (Decoder::new(&coded[..]), MixedByte::<2>::new(1), 0);
+        let (mut decoder, mut model, mut last) = (Decoder::new(&coded[..]), MixedByte::<2>::new(1, 16), 0);
         for byte in &bytes {
-            last = model.code(&mut decoder, [u32::from(last), 0], 0, 0);
+            last = model.code(&mut decoder, [u64::from(last), 0], 0, 0);
             assert_eq!(last, *byte);
         }
     }

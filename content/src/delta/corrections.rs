@@ -3,7 +3,7 @@
 //! One code for both directions (see `coder.rs`): the encoder walks over the new bytes as they are, the decoder over a
 //! buffer that it fills in.
 
-use super::coder::{Bit, Coder, MixedByte, Number, Tree};
+use super::coder::{Bit, Coder, Mixed, MixedByte, Number, Tree, hash};
 use super::image::{KIND_CLASSES, Kind, Segments};
 use super::relocate::{NewImage, OldImage, Relocator, Site, Source};
 
@@ -51,10 +51,28 @@ fn read(field: &[u8]) -> u64 {
 }
 
 /// Wrong predictions that are remembered: they come in groups.
-const RECENT: usize = 14;
-/// What is coded of a wrong prediction: one of the recent errors, the old value itself, or another.
+const RECENT: usize = 13;
+/// What is coded of a wrong prediction: one of the recent errors, the value byte by byte, the old value, another error.
+const BYTES: u32 = 13;
 const AS_BEFORE: u32 = 14;
 const OTHER: u32 = 15;
+/// Errors of more bits than this are coded byte by byte: what stands there is no address any more.
+const MAX_ERROR: u64 = 1 << 34;
+
+/// Bytes after one that differs of which each is asked whether it differs too: differences come in groups, and at places
+/// that look alike.
+const ZONE: u64 = 32;
+
+/// Where in a group of differences the coding stands.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// A gap comes next.
+    Gap,
+    /// This many bytes are right, then one differs.
+    Right(u64),
+    /// This many bytes more are asked.
+    Zone(u64),
+}
 
 /// The models of corrections.
 #[derive(Debug)]
@@ -64,11 +82,18 @@ pub(super) struct Corrections {
     recent: [i64; RECENT],
     which: [Tree<4>; KIND_CLASSES],
     errors: [Number; KIND_CLASSES],
-    gaps: Vec<Number>,
-    /// Bytes that are right before the next one that is not.
-    gap: Option<u64>,
+    bytes: Tree<8>,
+    /// In the zone after a byte that differs: does the next one?
+    flags: Mixed<6>,
+    /// Past it: how many are right.
+    gaps: [Number; 2],
+    state: State,
+    /// How many bytes were right since the last that was not, and before that one.
+    since: u64,
     last_gap: u64,
-    values: MixedByte<3>,
+    /// The last flags, the newest lowest.
+    flagged: u64,
+    values: MixedByte<5>,
     last: [u8; 2],
 }
 
@@ -80,10 +105,14 @@ impl Corrections {
             recent: [0; RECENT],
             which: std::array::from_fn(|_| Tree::default()),
             errors: std::array::from_fn(|_| Number::new()),
-            gaps: (0..32).map(|_| Number::new()).collect(),
-            gap: None,
+            bytes: Tree::default(),
+            flags: Mixed::new(64, 18),
+            gaps: [Number::new(), Number::new()],
+            state: State::Gap,
+            since: 0,
             last_gap: 0,
-            values: MixedByte::new(8),
+            flagged: 0,
+            values: MixedByte::new(4, 18),
             last: [0; 2],
         }
     }
@@ -121,37 +150,86 @@ impl Corrections {
         let class = usize::from(run.images.is_some());
         let mut at = range.start;
         while at < range.end {
-            let gap = match self.gap {
-                Some(gap) => gap,
-                None => {
-                    let context = class * 16 + bits(self.last_gap).min(15);
-                    let gap = self.gaps[context].code(coder, gaps.next().unwrap_or(0));
-                    self.last_gap = gap;
-                    gap
+            let differs = match self.state {
+                State::Gap => {
+                    let gap = gaps.next().unwrap_or(0).saturating_sub(self.since);
+                    self.state = State::Right(self.gaps[class].code(coder, gap));
+                    continue;
+                }
+                State::Right(0) => true,
+                State::Right(right) => {
+                    let same = usize::try_from(right).unwrap_or(usize::MAX).min(range.end - at);
+                    new[at..at + same].copy_from_slice(&run.bytes[at..at + same]);
+                    at += same;
+                    self.since += same as u64;
+                    self.state = State::Right(right - same as u64);
+                    continue;
+                }
+                State::Zone(left) => {
+                    self.state = if left == 1 { State::Gap } else { State::Zone(left - 1) };
+                    self.flag(coder, run, at, new, gaps)
                 }
             };
-            let same = usize::try_from(gap).unwrap_or(usize::MAX).min(range.end - at);
-            new[at..at + same].copy_from_slice(&run.bytes[at..at + same]);
-            at += same;
-            self.gap = Some(gap - same as u64);
-            if at == range.end {
-                // The byte after the gap is in a later range.
-                return;
+            if differs {
+                self.value(coder, run, at, new);
+            } else {
+                new[at] = run.bytes[at];
+                self.since += 1;
             }
-            let old = run.bytes[at];
-            let before = if at > 0 { new[at - 1] } else { 0 };
-            let contexts = [
-                u32::from(old) | u32::try_from(class << 8).unwrap_or(0),
-                u32::from(before) << 1 | u32::from(self.last_gap == 0),
-                u32::from(self.last[0]) << 4 ^ u32::from(self.last[1]),
-            ];
-            let selector = bits(self.last_gap).min(3) + 4 * class;
-            let difference = self.values.code(coder, contexts, selector, new[at].wrapping_sub(old));
-            new[at] = old.wrapping_add(difference);
-            self.last = [difference, self.last[0]];
-            self.gap = None;
             at += 1;
         }
+    }
+
+    /// Whether the byte at `at` differs.
+    fn flag<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        run: Run<'_>,
+        at: usize,
+        new: &[u8],
+        gaps: &mut dyn Iterator<Item = u64>,
+    ) -> bool {
+        let near = Neighbours::of(run, at, new);
+        let class = u64::from(run.images.is_some());
+        let since = self.since.min(ZONE);
+        let contexts = [
+            near.old | near.old_before << 8 | near.old_after << 16 | 1 << 56,
+            near.old | near.old_after << 8 | near.old_next << 16 | near.old_before << 24 | 2 << 56,
+            since | (self.last_gap.min(63)) << 8 | class << 16 | (run.new + at as u64 & 3) << 20 | 3 << 56,
+            near.old | near.new_before << 8 | near.new_last << 16 | 4 << 56,
+            self.flagged & 0xfff | class << 16 | 5 << 56,
+            near.old | since << 8 | u64::from(self.last[0]) << 16 | class << 24 | 6 << 56,
+        ];
+        let selector = usize::try_from(since.min(15) | class << 4).unwrap_or(0);
+        let bit = self.flags.bit(coder, contexts.map(hash), selector, run.bytes[at] != new[at]);
+        self.flagged = self.flagged << 1 | u64::from(bit);
+        if bit {
+            // An encoder's gap has been told by flags.
+            gaps.next();
+        }
+        bit
+    }
+
+    /// A byte that differs.
+    fn value<C: Coder>(&mut self, coder: &mut C, run: Run<'_>, at: usize, new: &mut [u8]) {
+        let near = Neighbours::of(run, at, new);
+        let class = u64::from(run.images.is_some());
+        let last = u64::from(self.last[0]);
+        let contexts = [
+            near.old | near.old_before << 8 | near.old_after << 16 | 1 << 48,
+            near.old | near.new_before << 8 | class << 16 | 2 << 48,
+            last | u64::from(self.last[1]) << 8 | self.since.min(8) << 16 | 3 << 48,
+            near.old | class << 8 | 4 << 48,
+            near.old | near.old_after << 8 | near.old_next << 16 | last << 24 | 5 << 48,
+        ];
+        let selector = usize::from(self.since == 0) + 2 * usize::from(run.images.is_some());
+        let old = run.bytes[at];
+        let difference = self.values.code(coder, contexts, selector, new[at].wrapping_sub(old));
+        new[at] = old.wrapping_add(difference);
+        self.last = [difference, self.last[0]];
+        self.last_gap = self.since;
+        self.since = 0;
+        self.state = State::Zone(ZONE);
     }
 
     fn field<C: Coder>(
@@ -196,14 +274,20 @@ impl Corrections {
         let which = match known.and_then(|known| u32::try_from(known).ok()) {
             Some(known) => known,
             None if actual == before => AS_BEFORE,
+            None if error.unsigned_abs() > MAX_ERROR => BYTES,
             None => OTHER,
         };
         let which = self.which[class].code(coder, which);
         let error = match which {
             AS_BEFORE => return before,
+            BYTES => {
+                return (0..width).step_by(8).fold(0, |value, shift| {
+                    let byte = u32::try_from((actual >> shift) & 0xff).unwrap_or(0);
+                    value | u64::from(self.bytes.code(coder, byte)) << shift
+                });
+            }
             OTHER => {
-                // Of an eight-byte field, an error too great for the model loses its top bits, and the encoder notices.
-                let error = self.errors[class].signed(coder, error.clamp(-(1 << 59), 1 << 59));
+                let error = self.errors[class].signed(coder, error);
                 self.recent.rotate_right(1);
                 error
             }
@@ -218,8 +302,31 @@ impl Corrections {
     }
 }
 
-fn bits(number: u64) -> usize {
-    (64 - number.leading_zeros()) as usize
+/// The bytes around a place.
+struct Neighbours {
+    old: u64,
+    old_before: u64,
+    old_after: u64,
+    old_next: u64,
+    new_before: u64,
+    new_last: u64,
+}
+
+impl Neighbours {
+    fn of(run: Run<'_>, at: usize, new: &[u8]) -> Self {
+        let old = |place: Option<usize>| {
+            place.and_then(|place| run.bytes.get(place)).map_or(0, |byte| u64::from(*byte))
+        };
+        let new = |place: Option<usize>| place.map_or(0, |place| u64::from(new[place]));
+        Self {
+            old: old(Some(at)),
+            old_before: old(at.checked_sub(1)),
+            old_after: old(at.checked_add(1)),
+            old_next: old(at.checked_add(2)),
+            new_before: new(at.checked_sub(1)),
+            new_last: new(at.checked_sub(2)),
+        }
+    }
 }
 
 /// Finds the gaps between bytes that differ, for an encoder, which must know a gap before it reaches its end.

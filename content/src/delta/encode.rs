@@ -12,7 +12,7 @@ use std::path::Path;
 use fs_err as fs;
 use mirabelle_manifests::{Digest, Entry, ManifestParts, Node, Release, SignedRelease};
 
-use super::align::{Index, Piece, align};
+use super::align::{Index, Piece, Taste, align};
 use super::coder::{Coder, Encoder};
 use super::container::{self, Header, Window};
 use super::corrections::Gaps;
@@ -306,13 +306,30 @@ fn find_pieces(
         readdress(&mut reference, old_range, old_images, &new_images, &moved);
     }
     let index = Index::new(&reference);
-    let mut pieces = align(&index, &new.window(range.start, range.end)?);
+    let sections = sections(new, range, &new_images);
+    let mut pieces = align(&index, &new.window(range.start, range.end)?, sections);
     for piece in &mut pieces {
         piece.old += old_range.start;
         piece.new += range.start;
     }
     pieces.truncate(MAX_PIECES);
     Ok(pieces)
+}
+
+/// The items of a window, each with the taste of its kind.
+fn sections(new: &Side, range: &Range<u64>, images: &[&NewImage]) -> Vec<(Range<usize>, Taste)> {
+    let mut sections: Vec<(Range<usize>, Taste)> = Vec::new();
+    let within = |place: u64| usize::try_from(place.clamp(range.start, range.end) - range.start).unwrap_or(0);
+    for item in new.items.iter().filter(|item| item.start < range.end && item.end() > range.start) {
+        let is_image = images.binary_search_by_key(&item.start, |image| image.start).is_ok();
+        let taste = if is_image { Taste::CODE } else { Taste::TEXT };
+        let section = within(item.start)..within(item.end());
+        match sections.last_mut() {
+            Some((last, same)) if *same == taste => last.end = section.end,
+            _ => sections.push((section, taste)),
+        }
+    }
+    sections
 }
 
 /// Aligns images with each other, their addresses blanked: what moved where.
@@ -335,7 +352,7 @@ fn align_images(
     }
     let index = Index::new(&old_bytes);
     let mut pieces = Vec::new();
-    for piece in align(&index, &new_bytes) {
+    for piece in align(&index, &new_bytes, [(0..new_bytes.len(), Taste::CODE)]) {
         split(piece, old_images.iter().map(|i| (i.start, i.length)), new_images.iter().map(|i| (i.start, i.length)), &mut pieces);
     }
     Ok(pieces)

@@ -93,7 +93,7 @@ impl Models {
             matched: Default::default(),
             nodes: Default::default(),
             contents: Default::default(),
-            text: MixedByte::new(1),
+            text: MixedByte::new(1, 16),
             left: limits.manifest,
         }
     }
@@ -127,10 +127,10 @@ impl Models {
             .ok_or(DeltaError::Malformed("its paths are longer than the manifest"))?;
         let mut text = kept.to_vec();
         for at in 0..usize::try_from(length).unwrap_or(0) {
-            let before = |back: usize| text.len().checked_sub(back).map_or(0, |at| u32::from(text[at]));
+            let before = |back: usize| text.len().checked_sub(back).map_or(0, |at| u64::from(text[at]));
             let two = before(1) | before(2) << 8;
             let three = two | before(3) << 16;
-            let contexts = [before(1), two ^ two >> 5, three.wrapping_mul(0x9e37_79b1) >> 20];
+            let contexts = [before(1), two, three];
             text.push(self.text.code(coder, contexts, 0, rest.get(at).copied().unwrap_or(0)));
         }
         String::from_utf8(text).map_err(|_| DeltaError::Malformed("a path is not text"))
