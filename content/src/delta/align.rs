@@ -37,8 +37,10 @@ pub(super) struct Taste {
 }
 
 impl Taste {
-    /// For text, and all that is not code.
+    /// For text.
     pub(super) const TEXT: Self = Self { gain: 24, penalty: 2 };
+    /// For data that is no text.
+    pub(super) const DATA: Self = Self { gain: 14, penalty: 1 };
     /// For executables: new bytes of code are dear, and differences cheap.
     pub(super) const CODE: Self = Self { gain: 12, penalty: 1 };
 }

@@ -306,7 +306,7 @@ fn find_pieces(
         readdress(&mut reference, old_range, old_images, &new_images, &moved);
     }
     let index = Index::new(&reference);
-    let sections = sections(new, range, &new_images);
+    let sections = sections(new, range, &new_images)?;
     let mut pieces = align(&index, &new.window(range.start, range.end)?, sections);
     for piece in &mut pieces {
         piece.old += old_range.start;
@@ -317,19 +317,36 @@ fn find_pieces(
 }
 
 /// The items of a window, each with the taste of its kind.
-fn sections(new: &Side, range: &Range<u64>, images: &[&NewImage]) -> Vec<(Range<usize>, Taste)> {
+fn sections(
+    new: &Side,
+    range: &Range<u64>,
+    images: &[&NewImage],
+) -> io::Result<Vec<(Range<usize>, Taste)>> {
     let mut sections: Vec<(Range<usize>, Taste)> = Vec::new();
     let within = |place: u64| usize::try_from(place.clamp(range.start, range.end) - range.start).unwrap_or(0);
     for item in new.items.iter().filter(|item| item.start < range.end && item.end() > range.start) {
         let is_image = images.binary_search_by_key(&item.start, |image| image.start).is_ok();
-        let taste = if is_image { Taste::CODE } else { Taste::TEXT };
+        let taste = if is_image {
+            Taste::CODE
+        } else if looks_like_text(new, item)? {
+            Taste::TEXT
+        } else {
+            Taste::DATA
+        };
         let section = within(item.start)..within(item.end());
         match sections.last_mut() {
             Some((last, same)) if *same == taste => last.end = section.end,
             _ => sections.push((section, taste)),
         }
     }
-    sections
+    Ok(sections)
+}
+
+/// True when the middle of an item has no zero bytes, as text has none.
+fn looks_like_text(new: &Side, item: &Item) -> io::Result<bool> {
+    let middle = u64::midpoint(item.start, item.end());
+    let sample = new.window(middle, item.end().min(middle + 4096))?;
+    Ok(!sample.contains(&0))
 }
 
 /// Aligns images with each other, their addresses blanked: what moved where.
