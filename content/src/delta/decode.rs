@@ -72,16 +72,18 @@ pub(super) fn decode(
             return Err(DeltaError::Malformed("an archive unpacks to too much"));
         }
     }
-    let old_opened = coder.bit_with(1 << 15, false);
-    coder.finish()?;
+    let any_opened = openings.any(&mut coder, false);
     let nothing = Nothing;
     let old_objects = base.map_or(&nothing as _, |base| base.objects);
-    let old = Side::write(&mut old_members, old_objects, scratch, &mut |_, member| {
-        if !old_opened {
+    let old = Side::write(&mut old_members, old_objects, scratch, &mut |member| {
+        if !any_opened {
             return Ok(None);
         }
-        Ok(read_archive(old_objects, member)?.and_then(|file| opened::open(&file, false)))
+        let Some(file) = read_archive(old_objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        Ok(opened::open(&file, &streams, false, &mut |_| openings.choice(&mut coder, false)))
     })?;
+    coder.finish()?;
 
     // The contents.
     let new_items = items(&new_members);

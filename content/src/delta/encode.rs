@@ -18,12 +18,14 @@ use super::container::{self, Header, Window};
 use super::corrections::Gaps;
 use super::image::{HEAD_BYTES, Image, ReadAt};
 use super::manifest::{Limits, Lists, code_lists, stand_in};
-use super::opened;
+use super::opened::{self, Stream};
 use super::pieces::Pieces;
 use super::relocate::{NewImage, OldImage, Relocator};
 use super::sides::{Item, ItemBytes, Member, Part, Side, Span, members, read_archive};
 use super::stream::{Likeness, compress, scratch_file};
 use super::window::{Spans, WindowLayout, code_spans, old_images};
+use crate::held::ReadObjects;
+
 use super::{DeltaError, EncodeError, EncodeOptions, Held, MAX_PIECES, Openings, WINDOW_BYTES, corrections};
 
 /// A release on either side.
@@ -63,23 +65,37 @@ pub(super) fn encode(
     });
 
     // The two sides.
+    let nothing = super::Nothing;
+    let old_objects = base.as_ref().map_or(&nothing as _, |base| base.held.objects);
+    let shared = shared_streams((&old_members, old_objects), (&new_members, target.held.objects))?;
+    let differs = |stream: Stream, file: &[u8]| {
+        stream.bytes(file).is_none_or(|bytes| !shared.contains(&Digest::of(bytes)))
+    };
     let mut any_opened = false;
-    let new = Side::write(&mut new_members, target.held.objects, scratch, &mut |_, member| {
-        let opened = read_archive(target.held.objects, member)?.and_then(|file| opened::open(&file, true));
+    let new = Side::write(&mut new_members, target.held.objects, scratch, &mut |member| {
+        let Some(file) = read_archive(target.held.objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        let opened = opened::open(&file, &streams, true, &mut |stream| differs(stream, &file));
         any_opened |= opened.is_some();
         Ok(opened)
     })?;
-    let nothing = super::Nothing;
-    let old_objects = base.as_ref().map_or(&nothing as _, |base| base.held.objects);
-    let old = Side::write(&mut old_members, old_objects, scratch, &mut |_, member| {
+    let mut old_choices = Vec::new();
+    let old = Side::write(&mut old_members, old_objects, scratch, &mut |member| {
         if !any_opened {
             return Ok(None);
         }
-        Ok(read_archive(old_objects, member)?.and_then(|file| opened::open(&file, false)))
+        let Some(file) = read_archive(old_objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        Ok(opened::open(&file, &streams, false, &mut |stream| {
+            let choice = differs(stream, &file);
+            old_choices.push(choice);
+            choice
+        }))
     })?;
 
     // The manifest.
-    let (rest, lists) = manifest(&target, base.as_ref(), &base_objects, &new_members, any_opened)?;
+    let openings = (&new_members[..], any_opened, &old_choices[..]);
+    let (rest, lists) = manifest(&target, base.as_ref(), &base_objects, openings)?;
 
     // The contents, window by window.
     let mut literals = [scratch_file(scratch)?, scratch_file(scratch)?];
@@ -127,13 +143,33 @@ pub(super) fn encode(
     Ok(length)
 }
 
+/// The deflate streams that archives of both sides have.
+fn shared_streams(
+    old: (&[Member], &dyn ReadObjects),
+    new: (&[Member], &dyn ReadObjects),
+) -> Result<BTreeSet<Digest>, DeltaError> {
+    let streams = |(members, objects): (&[Member], &dyn ReadObjects)| {
+        let mut found = BTreeSet::new();
+        for member in members {
+            let Some(file) = read_archive(objects, member)? else { continue };
+            let streams = opened::streams_of(&file);
+            found.extend(streams.iter().filter_map(|stream| stream.bytes(&file)).map(Digest::of));
+        }
+        Ok::<_, DeltaError>(found)
+    };
+    let old = streams(old)?;
+    if old.is_empty() {
+        return Ok(old);
+    }
+    Ok(streams(new)?.intersection(&old).copied().collect())
+}
+
 /// The manifest's rest (and whether it is the whole), and its coded lists.
 fn manifest(
     target: &Parsed<'_>,
     base: Option<&Parsed<'_>>,
     base_objects: &BTreeSet<Digest>,
-    new_members: &[Member],
-    old_opened: bool,
+    (new_members, any_opened, old_choices): (&[Member], bool, &[bool]),
 ) -> Result<((bool, Vec<u8>), Vec<u8>), EncodeError> {
     let base_parts = base.and_then(|base| ManifestParts::of(base.held.manifest));
     let parts = ManifestParts::of(target.held.manifest).filter(|_| base.is_none() || base_parts.is_some());
@@ -161,7 +197,10 @@ fn manifest(
     for member in new_members {
         openings.code(&mut coder, member.opened);
     }
-    coder.bit_with(1 << 15, old_opened);
+    openings.any(&mut coder, any_opened);
+    for choice in old_choices {
+        openings.choice(&mut coder, *choice);
+    }
     let compressed = zstd::bulk::Compressor::with_dictionary(19, dictionary)?.compress(rest.1)?;
     Ok(((rest.0, compressed), coder.finish()))
 }

@@ -177,14 +177,27 @@ const MAX_PIECES: usize = 1 << 20;
 /// Which members are archives that were opened.
 struct Openings {
     opened: coder::Bit,
+    choices: coder::Bit,
     lengths: [coder::Number; 2],
 }
 
 impl Openings {
     fn new() -> Self {
-        Self { opened: coder::Bit::default(), lengths: [coder::Number::new(), coder::Number::new()] }
+        let bit = coder::Bit::default();
+        Self { opened: bit, choices: bit, lengths: [coder::Number::new(), coder::Number::new()] }
     }
 
+    /// Whether anything was opened at all: the old side is looked through only then.
+    fn any<C: coder::Coder>(&self, coder: &mut C, given: bool) -> bool {
+        coder.bit(&mut coder::Bit::default(), given)
+    }
+
+    /// Whether a stream of the old side is opened.
+    fn choice<C: coder::Coder>(&mut self, coder: &mut C, given: bool) -> bool {
+        coder.bit(&mut self.choices, given)
+    }
+
+    /// The lengths of a member of the new side that was opened.
     fn code<C: coder::Coder>(&mut self, coder: &mut C, given: Option<(u64, u64)>) -> Option<(u64, u64)> {
         let opened = coder.bit(&mut self.opened, given.is_some());
         opened.then(|| {

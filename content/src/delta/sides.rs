@@ -131,12 +131,12 @@ impl Side {
         members: &mut [Member],
         objects: &dyn ReadObjects,
         scratch: &std::path::Path,
-        open: &mut dyn FnMut(usize, &Member) -> Result<Option<Opened>, DeltaError>,
+        open: &mut dyn FnMut(&Member) -> Result<Option<Opened>, DeltaError>,
     ) -> Result<Self, DeltaError> {
         let file = tempfile::tempfile_in(scratch)?;
         let mut out = io::BufWriter::with_capacity(1 << 20, file);
-        for (index, member) in members.iter_mut().enumerate() {
-            if let Some(Opened { recipe, contents }) = open(index, member)? {
+        for member in members.iter_mut() {
+            if let Some(Opened { recipe, contents }) = open(member)? {
                 out.write_all(&recipe)?;
                 out.write_all(&contents)?;
                 member.opened = Some((recipe.len() as u64, contents.len() as u64));
