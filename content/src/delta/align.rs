@@ -85,7 +85,7 @@ impl<'a> Index<'a> {
         for bucket in 1..buckets.len() {
             buckets[bucket] += buckets[bucket - 1];
         }
-        let bits = (old.len().max(1 << 10) * 4).next_power_of_two();
+        let bits = (old.len().max(1 << 10) * 2).next_power_of_two();
         let mut eights = vec![0_u64; bits / 64];
         let shift = 64 - bits.trailing_zeros();
         for at in 0..old.len() {

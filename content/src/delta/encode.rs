@@ -21,9 +21,10 @@ use super::manifest::{Limits, Lists, code_lists, stand_in};
 use super::opened::{self, Stream};
 use super::pieces::Pieces;
 use super::relocate::{NewImage, OldImage, Relocator};
-use super::sides::{Item, ItemBytes, Member, Part, Side, Span, members, read_archive};
+use super::sides::{Item, ItemBytes, Member, Part, Side, Span, item_at, members, read_archive};
 use super::stream::{Likeness, compress, scratch_file};
 use super::window::{Spans, WindowLayout, code_spans, old_images};
+use crate::bundle::similarity;
 use crate::held::ReadObjects;
 
 use super::{DeltaError, EncodeError, EncodeOptions, Held, MAX_PIECES, Openings, WINDOW_BYTES, corrections};
@@ -101,7 +102,7 @@ pub(super) fn encode(
     let mut literals = [scratch_file(scratch)?, scratch_file(scratch)?];
     let mut windows = Vec::new();
     let mut coded = Vec::new();
-    for (range, old_range) in plan_windows(&new, &old) {
+    for (range, old_range) in plan_windows((&new, &new_members), (&old, &old_members)) {
         let (pieces, corrections) =
             encode_window(&new, &old, range.clone(), old_range.clone(), &mut literals, progress)?;
         windows.push(Window {
@@ -225,18 +226,35 @@ fn with_stand_ins(parts: &ManifestParts, base_objects: &BTreeSet<Digest>) -> Lis
 }
 
 /// Which new bytes are coded together, and which old ones they are looked for in.
-fn plan_windows(new: &Side, old: &Side) -> Vec<(Range<u64>, Range<u64>)> {
+fn plan_windows(
+    (new, new_members): (&Side, &[Member]),
+    (old, old_members): (&Side, &[Member]),
+) -> Vec<(Range<u64>, Range<u64>)> {
     let mut windows = Vec::new();
     let mut start = 0;
     while start < new.length {
-        let end = (start + WINDOW_BYTES).min(new.length);
-        // The old bytes at the same share of the way: both sides are in the same order.
+        // Whole items, unless one alone is too large.
+        let limit = (start + WINDOW_BYTES).min(new.length);
+        let whole = new.items.iter().map(Item::end).take_while(|end| *end <= limit).last();
+        let end = whole.filter(|end| *end > start).unwrap_or(limit);
         let old_range = if old.length <= WINDOW_BYTES {
             0..old.length
         } else {
-            let middle = u128::from(u64::midpoint(start, end)) * u128::from(old.length) / u128::from(new.length);
-            let from = u64::try_from(middle).unwrap_or(0).saturating_sub(WINDOW_BYTES / 2);
-            let from = from.min(old.length - WINDOW_BYTES);
+            // Both sides are in the same order: old bytes are taken around those that sort alike.
+            let key = |place: u64| {
+                item_at(&new.items, place).map(|(_, item)| similarity(&new_members[item.member].path))
+            };
+            let sorts_below = |key: &Option<_>| {
+                let after = old.items.partition_point(|item| {
+                    Some(similarity(&old_members[item.member].path)) < *key
+                });
+                old.items.get(after).map_or(old.length, |item| item.start)
+            };
+            let first = item_at(&new.items, start).map_or(start, |(_, item)| item.start);
+            let from = sorts_below(&key(start)) + (start - first);
+            let to = sorts_below(&key(end - 1)) + (end - 1 - item_at(&new.items, end - 1).map_or(0, |(_, i)| i.start));
+            let middle = u64::midpoint(from, to.max(from));
+            let from = middle.saturating_sub(WINDOW_BYTES / 2).min(old.length - WINDOW_BYTES);
             from..from + WINDOW_BYTES
         };
         windows.push((start..end, old_range));

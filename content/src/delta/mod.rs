@@ -169,8 +169,9 @@ fn check(
     Ok(())
 }
 
-/// The most old bytes, and the most new ones, that are aligned at once: some 1.6 GiB of memory to encode.
-const WINDOW_BYTES: u64 = 192 << 20;
+/// The most old bytes, and the most new ones, that are aligned at once: seven bytes of memory for each old one, and the
+/// largest library of a browser is whole in it.
+const WINDOW_BYTES: u64 = 256 << 20;
 /// The most pieces of a window: a decoder holds them in memory, 24 bytes each, twice.
 const MAX_PIECES: usize = 1 << 20;
 
