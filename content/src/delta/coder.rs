@@ -174,7 +174,7 @@ impl Bit {
         let step = (i64::from(target - probability) * i64::from(SHARES[seen])) >> 16;
         #[expect(clippy::cast_possible_truncation, reason = "no larger than the distance to the target")]
         let probability = (probability + step as i32).cast_unsigned();
-        self.0 = probability << 10 | u32::from(seen < MEMORY) + (self.0 & 1023);
+        self.0 = (probability << 10) | ((self.0 & 1023) + u32::from(seen < MEMORY));
     }
 }
 
@@ -224,7 +224,7 @@ impl Number {
     /// Codes a number below 2^62.
     pub(super) fn code<C: Coder>(&mut self, coder: &mut C, value: u64) -> u64 {
         let value = value + 1;
-        let length = self.length.code(coder, 63 - value.leading_zeros());
+        let length = self.length.code(coder, value.ilog2());
         let mut result: u64 = 1;
         for place in (0..length).rev() {
             // The bits so far, a leading one before them.
@@ -407,15 +407,18 @@ mod tests {
     #[test]
     fn numbers_of_every_length_come_back() {
         let mut values: Vec<u64> = (0..300).collect();
-        values.extend((0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61));
-        round_trip(&values, Number::new, |m, c, v| m.code(c, v), |m, c| m.code(c, 0));
-        let signed: Vec<i64> = values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
-        round_trip(&signed, Number::new, |m, c, v| m.signed(c, v), |m, c| m.signed(c, 0));
+        values.extend(
+            (0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61),
+        );
+        round_trip(&values, Number::new, Number::code, |m, c| m.code(c, 0));
+        let signed: Vec<i64> =
+            values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
+        round_trip(&signed, Number::new, Number::signed, |m, c| m.signed(c, 0));
     }
 
     #[test]
     fn what_repeats_costs_little() {
-        let size = round_trip(&[7_u64; 10_000], Number::new, |m, c, v| m.code(c, v), |m, c| m.code(c, 0));
+        let size = round_trip(&vec![7_u64; 10_000], Number::new, Number::code, |m, c| m.code(c, 0));
         assert!(size < 100, "{size} bytes");
         let bytes: Vec<u8> = (0..10_000_u32).map(|i| if i % 3 == 0 { b'a' } else { b'b' }).collect();
         let mut last = 0;

@@ -41,7 +41,8 @@ impl Run<'_> {
     pub(super) fn whole_fields(old: Option<&OldImage>, from: u64, limit: u64) -> u64 {
         let Some(old) = old else { return limit };
         let end = from + limit - old.start;
-        let cut = old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
+        let cut =
+            old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
         cut.map_or(limit, |(at, _)| (old.start + at).saturating_sub(from)).max(1)
     }
 }
@@ -197,7 +198,7 @@ impl Corrections {
         let contexts = [
             near.old | near.old_before << 8 | near.old_after << 16 | 1 << 56,
             near.old | near.old_after << 8 | near.old_next << 16 | near.old_before << 24 | 2 << 56,
-            since | (self.last_gap.min(63)) << 8 | class << 16 | (run.new + at as u64 & 3) << 20 | 3 << 56,
+            since | (self.last_gap.min(63)) << 8 | class << 16 | ((run.new + at as u64) & 3) << 20 | 3 << 56,
             near.old | near.new_before << 8 | near.new_last << 16 | 4 << 56,
             self.flagged & 0xfff | class << 16 | 5 << 56,
             near.old | since << 8 | u64::from(self.last[0]) << 16 | class << 24 | 6 << 56,

@@ -68,11 +68,12 @@ pub(super) fn decode(
     let mut openings = Openings::new();
     for member in &mut new_members {
         member.opened = openings.code(&mut coder, None);
-        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents)) {
+        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents))
+        {
             return Err(DeltaError::Malformed("an archive unpacks to too much"));
         }
     }
-    let any_opened = openings.any(&mut coder, false);
+    let any_opened = Openings::any(&mut coder, false);
     let nothing = Nothing;
     let old_objects = base.map_or(&nothing as _, |base| base.objects);
     let old = Side::write(&mut old_members, old_objects, scratch, &mut |member| {
@@ -351,17 +352,16 @@ impl Spans for Reading<'_> {
 
     fn done(&mut self, span: Span, buffer: &[u8], images: &mut [Option<NewImage>]) -> Result<(), DeltaError> {
         let item = self.items[span.item];
-        let (index, mut output, mut head) = match self.current.take() {
-            Some(current) => current,
-            None => {
-                let in_memory = item.part != Part::Whole || item.length <= SMALL_OBJECT_BYTES;
-                let output = if in_memory {
-                    Output::Memory(Vec::new())
-                } else {
-                    Output::File(tempfile::NamedTempFile::new_in(self.scratch)?, Hasher::default())
-                };
-                (span.item, output, Vec::new())
-            }
+        let (index, mut output, mut head) = if let Some(current) = self.current.take() {
+            current
+        } else {
+            let in_memory = item.part != Part::Whole || item.length <= SMALL_OBJECT_BYTES;
+            let output = if in_memory {
+                Output::Memory(Vec::new())
+            } else {
+                Output::File(tempfile::NamedTempFile::new_in(self.scratch)?, Hasher::default())
+            };
+            (span.item, output, Vec::new())
         };
         if index != span.item {
             return Err(DeltaError::Malformed("its runs are out of order"));

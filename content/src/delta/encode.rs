@@ -13,7 +13,7 @@ use fs_err as fs;
 use mirabelle_manifests::{Digest, Entry, ManifestParts, Node, Release, SignedRelease};
 
 use super::align::{Index, Piece, Taste, align};
-use super::coder::{Coder, Encoder};
+use super::coder::Encoder;
 use super::container::{self, Header, Window};
 use super::corrections::Gaps;
 use super::image::{HEAD_BYTES, Image, ReadAt};
@@ -96,7 +96,7 @@ pub(super) fn encode(
 
     // The manifest.
     let openings = (&new_members[..], any_opened, &old_choices[..]);
-    let (rest, lists) = manifest(&target, base.as_ref(), &base_objects, openings)?;
+    let coded_manifest = manifest(&target, base.as_ref(), &base_objects, openings)?;
 
     // The contents, window by window.
     let mut literals = [scratch_file(scratch)?, scratch_file(scratch)?];
@@ -118,24 +118,16 @@ pub(super) fn encode(
     let [mut text, mut words] = literals;
     let (text, text_file) = compress(&mut text, Likeness::Text, options.effort, scratch)?;
     let (words, words_file) = compress(&mut words, Likeness::Words, options.effort, scratch)?;
-    if std::env::var_os("DELTA_DEBUG").is_some() {
-        eprintln!(
-            "rest {} lists {} pieces {} corrections {} text {}/{} words {}/{}",
-            rest.1.len(), lists.len(),
-            windows.iter().map(|w| w.pieces).sum::<u64>(), windows.iter().map(|w| w.corrections).sum::<u64>(),
-            text.size, text.length, words.size, words.length
-        );
-    }
-
     let header = Header {
         base: base.as_ref().map(|base| container::short(base.digest)),
-        whole_manifest: rest.0,
-        rest: rest.1.len() as u64,
-        lists: lists.len() as u64,
+        whole_manifest: coded_manifest.whole,
+        rest: coded_manifest.rest.len() as u64,
+        lists: coded_manifest.lists.len() as u64,
         literals: [text, words],
         windows,
     };
-    let mut parts: Vec<Box<dyn io::Read>> = vec![Box::new(&rest.1[..]), Box::new(&lists[..])];
+    let mut parts: Vec<Box<dyn io::Read>> =
+        vec![Box::new(&coded_manifest.rest[..]), Box::new(&coded_manifest.lists[..])];
     parts.push(Box::new(text_file));
     parts.push(Box::new(words_file));
     parts.extend(coded.iter().map(|bytes| Box::new(&bytes[..]) as Box<dyn io::Read>));
@@ -165,13 +157,22 @@ fn shared_streams(
     Ok(streams(new)?.intersection(&old).copied().collect())
 }
 
-/// The manifest's rest (and whether it is the whole), and its coded lists.
+/// A manifest in the delta.
+struct CodedManifest {
+    /// True: `rest` is the whole, and there are no lists.
+    whole: bool,
+    rest: Vec<u8>,
+    /// Coded: the lists, and which archives are open.
+    lists: Vec<u8>,
+}
+
+/// Codes the manifest.
 fn manifest(
     target: &Parsed<'_>,
     base: Option<&Parsed<'_>>,
     base_objects: &BTreeSet<Digest>,
     (new_members, any_opened, old_choices): (&[Member], bool, &[bool]),
-) -> Result<((bool, Vec<u8>), Vec<u8>), EncodeError> {
+) -> Result<CodedManifest, EncodeError> {
     let base_parts = base.and_then(|base| ManifestParts::of(base.held.manifest));
     let parts = ManifestParts::of(target.held.manifest).filter(|_| base.is_none() || base_parts.is_some());
     let mut coder = Encoder::new();
@@ -182,8 +183,9 @@ fn manifest(
                 manifest: target.held.manifest.len() as u64,
                 installed: target.release.installed_size(),
             };
-            let of_base =
-                base.map_or((&[][..], &[][..]), |base| (&base.release.entries[..], &base.release.bundle.frames[..]));
+            let of_base = base.map_or((&[][..], &[][..]), |base| {
+                (&base.release.entries[..], &base.release.bundle.frames[..])
+            });
             code_lists(&mut coder, of_base, Some(&lists), limits).map_err(EncodeError::Wrong)?;
             (false, &parts.rest[..])
         }
@@ -198,12 +200,12 @@ fn manifest(
     for member in new_members {
         openings.code(&mut coder, member.opened);
     }
-    openings.any(&mut coder, any_opened);
+    Openings::any(&mut coder, any_opened);
     for choice in old_choices {
         openings.choice(&mut coder, *choice);
     }
     let compressed = zstd::bulk::Compressor::with_dictionary(19, dictionary)?.compress(rest.1)?;
-    Ok(((rest.0, compressed), coder.finish()))
+    Ok(CodedManifest { whole: rest.0, rest: compressed, lists: coder.finish() })
 }
 
 /// A manifest's lists with a stand-in for each object that the base lacks, numbered as they come.
@@ -245,14 +247,14 @@ fn plan_windows(
                 item_at(&new.items, place).map(|(_, item)| similarity(&new_members[item.member].path))
             };
             let sorts_below = |key: &Option<_>| {
-                let after = old.items.partition_point(|item| {
-                    Some(similarity(&old_members[item.member].path)) < *key
-                });
+                let after =
+                    old.items.partition_point(|item| Some(similarity(&old_members[item.member].path)) < *key);
                 old.items.get(after).map_or(old.length, |item| item.start)
             };
             let first = item_at(&new.items, start).map_or(start, |(_, item)| item.start);
             let from = sorts_below(&key(start)) + (start - first);
-            let to = sorts_below(&key(end - 1)) + (end - 1 - item_at(&new.items, end - 1).map_or(0, |(_, i)| i.start));
+            let to = sorts_below(&key(end - 1))
+                + (end - 1 - item_at(&new.items, end - 1).map_or(0, |(_, i)| i.start));
             let middle = u64::midpoint(from, to.max(from));
             let from = middle.saturating_sub(WINDOW_BYTES / 2).min(old.length - WINDOW_BYTES);
             from..from + WINDOW_BYTES
@@ -281,7 +283,8 @@ fn encode_window(
 
     let mut coder = Encoder::new();
     let mut model = Pieces::new();
-    let shift = |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
+    let shift =
+        |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
     for piece in pieces.iter().map(|piece| Some(shift(piece))).chain([None]) {
         model.code(&mut coder, piece, range.end - range.start);
     }
@@ -374,11 +377,7 @@ fn find_pieces(
 }
 
 /// The items of a window, each with the taste of its kind.
-fn sections(
-    new: &Side,
-    range: &Range<u64>,
-    images: &[&NewImage],
-) -> io::Result<Vec<(Range<usize>, Taste)>> {
+fn sections(new: &Side, range: &Range<u64>, images: &[&NewImage]) -> io::Result<Vec<(Range<usize>, Taste)>> {
     let mut sections: Vec<(Range<usize>, Taste)> = Vec::new();
     let within = |place: u64| usize::try_from(place.clamp(range.start, range.end) - range.start).unwrap_or(0);
     for item in new.items.iter().filter(|item| item.start < range.end && item.end() > range.start) {
@@ -424,16 +423,24 @@ fn align_images(
             append_blanked(&mut new_bytes, new, image.start, image.length, &parsed)?;
         }
     }
+    let old_sides: Vec<_> = old_images.iter().map(|image| (image.start, image.length)).collect();
+    let new_sides: Vec<_> = new_images.iter().map(|image| (image.start, image.length)).collect();
     let index = Index::new(&old_bytes);
     let mut pieces = Vec::new();
     for piece in align(&index, &new_bytes, [(0..new_bytes.len(), Taste::CODE)]) {
-        split(piece, old_images.iter().map(|i| (i.start, i.length)), new_images.iter().map(|i| (i.start, i.length)), &mut pieces);
+        split(piece, &old_sides, &new_sides, &mut pieces);
     }
     Ok(pieces)
 }
 
 /// Appends an image without the relative operands of its code.
-fn append_blanked(bytes: &mut Vec<u8>, side: &Side, start: u64, length: u64, image: &Image) -> io::Result<()> {
+fn append_blanked(
+    bytes: &mut Vec<u8>,
+    side: &Side,
+    start: u64,
+    length: u64,
+    image: &Image,
+) -> io::Result<()> {
     let from = bytes.len();
     bytes.append(&mut side.window(start, start + length)?);
     for (offset, kind) in image.fields(0, length) {
@@ -445,17 +452,12 @@ fn append_blanked(bytes: &mut Vec<u8>, side: &Side, start: u64, length: u64, ima
     Ok(())
 }
 
-/// A piece of bytes that stand end to end, cut where they do not on their sides.
-fn split(
-    piece: Piece,
-    old: impl Iterator<Item = (u64, u64)> + Clone,
-    new: impl Iterator<Item = (u64, u64)> + Clone,
-    pieces: &mut Vec<Piece>,
-) {
+/// A piece of bytes that stand end to end, cut where they do not on their sides. Sides are (start, length) of images.
+fn split(piece: Piece, old: &[(u64, u64)], new: &[(u64, u64)], pieces: &mut Vec<Piece>) {
     // Where a place within the joined bytes is on its side, and how far its image goes on.
-    fn find(mut place: u64, images: impl Iterator<Item = (u64, u64)>) -> Option<(u64, u64)> {
+    fn find(mut place: u64, images: &[(u64, u64)]) -> Option<(u64, u64)> {
         for (start, length) in images {
-            if place < length {
+            if place < *length {
                 return Some((start + place, length - place));
             }
             place -= length;
@@ -464,8 +466,8 @@ fn split(
     }
     let mut done = 0;
     while done < piece.length {
-        let Some((old, old_left)) = find(piece.old + done, old.clone()) else { return };
-        let Some((new, new_left)) = find(piece.new + done, new.clone()) else { return };
+        let Some((old, old_left)) = find(piece.old + done, old) else { return };
+        let Some((new, new_left)) = find(piece.new + done, new) else { return };
         let length = (piece.length - done).min(old_left).min(new_left);
         pieces.push(Piece { old, new, length });
         done += length;
