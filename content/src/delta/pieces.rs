@@ -39,7 +39,7 @@ impl Pieces {
 
     /// Codes the next piece of `total` new bytes; none stands for the end: what is left is new.
     ///
-    /// What comes out of a decoder lies within the new bytes, and ends at most at 2^62 in the old ones.
+    /// What comes out of a decoder lies within the new bytes; where in the old ones, its caller checks.
     pub(super) fn code<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -55,8 +55,8 @@ impl Pieces {
 
         let given = piece.map_or(0, |piece| piece.old.cast_signed());
         let here = new.cast_signed();
-        let diagonal = given - here;
-        let adjacent = self.old_end.cast_signed() - here;
+        let diagonal = given.wrapping_sub(here);
+        let adjacent = self.old_end.cast_signed().wrapping_sub(here);
         let known = self.recent.iter().position(|recent| *recent == diagonal);
         let mode = match known.and_then(|known| u32::try_from(known).ok()) {
             Some(known) => known,
@@ -71,7 +71,9 @@ impl Pieces {
         let mode = self.modes[self.mode * 3 + size].code(coder, mode);
         let diagonal = match mode {
             ADJACENT => adjacent,
-            ELSEWHERE => self.recent[0].wrapping_add(self.seeks.signed(coder, diagonal - self.recent[0])),
+            ELSEWHERE => {
+                self.recent[0].wrapping_add(self.seeks.signed(coder, diagonal.wrapping_sub(self.recent[0])))
+            }
             known => self.recent[known as usize],
         };
         let place = if mode < ADJACENT { mode as usize } else { RECENT - 1 };
