@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// How hard ours tries, 1 to 3.
     #[arg(long, default_value_t = 2)]
     effort: u8,
+    /// Writes every number here as tab-separated values, pair by pair.
+    #[arg(long)]
+    tsv: Option<PathBuf>,
     /// Writes the page, and its picture beside it. A whole run over the real releases does so by itself.
     #[arg(long)]
     page: Option<PathBuf>,
@@ -128,6 +131,10 @@ pub(crate) fn run(arguments: &Arguments) {
         // Where there is room; the system's temporary directory may be memory.
         let work = tempfile::Builder::new().prefix("work-").tempdir_in(&work_root).unwrap();
         rows.push(measure(pair, &wanted, &tools, work.path(), arguments));
+        if let Some(tsv) = &arguments.tsv {
+            let lines = std::iter::once(None).chain(rows.iter().map(Some)).map(report::values);
+            fs::write(tsv, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+        }
     }
 
     let text = report::text(&rows);

@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
 
     fn hdiffpatch(&self) -> Option<Measured> {
         let (script, delta, out) =
-            (self.work.join("hdiffpatch.py"), self.work.join("hdiff"), self.work.join("h.out"));
+            (self.work.join("peer.py"), self.work.join("hdiff"), self.work.join("h.out"));
         fs::write(&script, include_str!("hdiffpatch.py")).unwrap();
         let python = tools::python()?;
         let command = |verb: &str| {
@@ -144,7 +144,7 @@ impl<'a> Bench<'a> {
         let (delta, checkout) = (self.work.join("ostree.delta"), self.work.join("ostree.out"));
         let ostree = |repository: &Path, words: &[&str]| {
             let mut command = Command::new("ostree");
-            command.arg("--repo").arg(repository).args(words);
+            command.args(words).arg(format!("--repo={}", repository.display()));
             command
         };
         ran(&mut ostree(&origin, &["init", "--mode=bare-user-only"]))?;
@@ -265,7 +265,8 @@ fn content(file: &SourceFile) -> Option<(Digest, u64)> {
 fn ran(command: &mut Command) -> Option<Outcome> {
     let outcome = run_within(command, LONGEST);
     if outcome.code != Some(0) {
-        eprintln!("  {command:?} failed: {}", outcome.stderr.trim());
+        let said = outcome.stderr.trim().lines().next_back().unwrap_or_default();
+        eprintln!("  {command:?} failed: {said}");
         return None;
     }
     Some(outcome)

@@ -42,19 +42,19 @@ pub(super) type Cells<const N: usize> = ([&'static str; N], Vec<[String; N]>);
 /// Updates: bytes.
 pub(super) fn updates(rows: &[Row]) -> Cells<11> {
     let mut cells: Vec<[String; 11]> = rows.iter().map(update_row).collect();
-    let sum = |peer: Peer| number(total(rows, |row| Some((row.peer(peer)?.bytes, 0))).map(|(sum, _)| sum));
+    let sum = |peer: Peer| number(total(rows, |row| Some(row.peer(peer)?.bytes)));
     let best = sums(rows, |row| Some((ours(row)?, row.best()?.1.bytes)));
     cells.push([
         "total".to_owned(),
         String::new(),
         number(Some(rows.iter().map(|row| row.new_bytes).sum())),
-        number(total(rows, |row| Some((ours(row)?, 0))).map(|(sum, _)| sum)),
+        number(total(rows, ours)),
         sum(Peer::OsTree),
         sum(Peer::HDiffPatch),
         sum(Peer::PatchFrom),
         sum(Peer::Bsdiff),
         sum(Peer::Casync),
-        number(total(rows, |row| Some((row.best()?.1.bytes, 0))).map(|(sum, _)| sum)),
+        number(total(rows, |row| Some(row.best()?.1.bytes))),
         ratio(best),
     ]);
     (UPDATE_HEADER, cells)
@@ -153,8 +153,8 @@ pub(super) fn first_installs(rows: &[Row]) -> Cells<6> {
         "total".to_owned(),
         number(Some(rows.iter().map(|row| row.ours.first_install()).sum())),
         number(Some(rows.iter().map(|row| row.ours.bundle).sum())),
-        number(total(rows, |row| Some((zstd(row)?, 0))).map(|(sum, _)| sum)),
-        number(total(rows, |row| Some((row.pair.new.artifact?, 0))).map(|(sum, _)| sum)),
+        number(total(rows, zstd)),
+        number(total(rows, |row| row.pair.new.artifact)),
         ratio(sums(rows, |row| Some((row.ours.first_install(), zstd(row)?)))),
     ]);
     (FIRST_HEADER, cells)
@@ -223,13 +223,44 @@ pub(super) fn result(rows: &[Row]) -> String {
     format!("result: {}", values.join(" "))
 }
 
+/// One row as tab-separated values: the names, or what was measured.
+pub(super) fn values(row: Option<&Row>) -> String {
+    let mut values = vec![row.map_or("name".to_owned(), |row| row.pair.name.clone())];
+    values.push(row.map_or("new_bytes".to_owned(), |row| row.new_bytes.to_string()));
+    let mut add = |name: &str, measured: Option<Option<Measured>>| {
+        let fields: [(&str, fn(&Measured) -> String); 5] = [
+            ("bytes", |measured| measured.bytes.to_string()),
+            ("encode_cpu", |measured| format!("{:.2}", measured.encode.cpu)),
+            ("encode_rss", |measured| measured.encode.memory.to_string()),
+            ("decode_cpu", |measured| format!("{:.2}", measured.decode.cpu)),
+            ("decode_rss", |measured| measured.decode.memory.to_string()),
+        ];
+        for (field, of) in fields {
+            values.push(match &measured {
+                None => format!("{name} {field}"),
+                Some(measured) => measured.as_ref().map_or_else(|| "-".to_owned(), of),
+            });
+        }
+    };
+    add("ours", row.map(|row| row.ours.delta));
+    add("ours pack", row.map(|row| row.ours.pack));
+    for peer in Peer::ALL {
+        add(peer.name(), row.map(|row| row.peer(peer)));
+    }
+    values.push(row.map_or("bundle".to_owned(), |row| row.ours.bundle.to_string()));
+    values.push(row.map_or("best peer".to_owned(), |row| {
+        row.best().map_or_else(missing, |(peer, _)| peer.name().to_owned())
+    }));
+    values.join("\t")
+}
+
 pub(super) fn ours(row: &Row) -> Option<u64> {
     row.ours.delta.map(|delta| delta.bytes)
 }
 
-/// The sums over all rows; `None` when one lacks it, for a total of the rest would be taken for the whole.
-fn total(rows: &[Row], of: impl Fn(&Row) -> Option<(u64, u64)>) -> Option<(u64, u64)> {
-    rows.iter().map(of).try_fold((0, 0), |(a, b), next| next.map(|(c, d)| (a + c, b + d)))
+/// The sum over all rows; `None` when one lacks it, for a sum of the rest would be taken for the whole.
+fn total(rows: &[Row], of: impl Fn(&Row) -> Option<u64>) -> Option<u64> {
+    rows.iter().map(of).sum()
 }
 
 /// The sums over the rows that have both.
