@@ -22,7 +22,7 @@ use super::peers::Bench;
 use super::tools;
 use super::{Cost, Measured};
 
-const LONGEST: Duration = Duration::from_mins(60);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// What ours came to.
 pub(super) struct Ours {

@@ -177,7 +177,9 @@ pub(super) fn text(rows: &[Row]) -> String {
 
 fn columns<const N: usize>((header, rows): Cells<N>) -> String {
     let mut table = Table::new(header).right(std::array::from_fn::<usize, N, _>(|column| column + 1));
-    rows.into_iter().for_each(|row| table.row(row));
+    for row in rows {
+        table.row(row);
+    }
     table.render()
 }
 
@@ -223,19 +225,23 @@ pub(super) fn result(rows: &[Row]) -> String {
     format!("result: {}", values.join(" "))
 }
 
+/// What `--tsv` has of everything measured: a name and how it is written.
+type Field = (&'static str, fn(&Measured) -> String);
+
+const FIELDS: [Field; 5] = [
+    ("bytes", |measured| measured.bytes.to_string()),
+    ("encode_cpu", |measured| format!("{:.2}", measured.encode.cpu)),
+    ("encode_rss", |measured| measured.encode.memory.to_string()),
+    ("decode_cpu", |measured| format!("{:.2}", measured.decode.cpu)),
+    ("decode_rss", |measured| measured.decode.memory.to_string()),
+];
+
 /// One row as tab-separated values: the names, or what was measured.
 pub(super) fn values(row: Option<&Row>) -> String {
     let mut values = vec![row.map_or("name".to_owned(), |row| row.pair.name.clone())];
     values.push(row.map_or("new_bytes".to_owned(), |row| row.new_bytes.to_string()));
     let mut add = |name: &str, measured: Option<Option<Measured>>| {
-        let fields: [(&str, fn(&Measured) -> String); 5] = [
-            ("bytes", |measured| measured.bytes.to_string()),
-            ("encode_cpu", |measured| format!("{:.2}", measured.encode.cpu)),
-            ("encode_rss", |measured| measured.encode.memory.to_string()),
-            ("decode_cpu", |measured| format!("{:.2}", measured.decode.cpu)),
-            ("decode_rss", |measured| measured.decode.memory.to_string()),
-        ];
-        for (field, of) in fields {
+        for (field, of) in FIELDS {
             values.push(match &measured {
                 None => format!("{name} {field}"),
                 Some(measured) => measured.as_ref().map_or_else(|| "-".to_owned(), of),
