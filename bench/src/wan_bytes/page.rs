@@ -84,7 +84,7 @@ fn markdown<const N: usize>((header, rows): Cells<N>, words: usize) -> String {
     text
 }
 
-/// `2 cores of an AMD EPYC …, Debian GNU/Linux 12, Nov 2026`
+/// `2 cores (AMD EPYC …), Debian GNU/Linux 12 (bookworm), November 2026`
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |name: &str, text: &str| {
@@ -95,5 +95,5 @@ fn machine() -> String {
     let system = value("PRETTY_NAME", &fs::read_to_string("/etc/os-release").unwrap_or_default());
     let month = said(std::process::Command::new("date").arg("+%B %Y")).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    format!("{cores} cores of {model}, {}, {month}", system.unwrap_or_else(|| "Linux".to_owned()))
+    format!("{cores} cores ({model}), {}, {month}", system.unwrap_or_else(|| "Linux".to_owned()))
 }

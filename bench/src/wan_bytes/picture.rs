@@ -8,7 +8,7 @@ use super::report::ours;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 190.0;
-const RIGHT: f64 = 30.0;
+const RIGHT: f64 = 110.0;
 const TOP: f64 = 96.0;
 const ROW: f64 = 30.0;
 const BOTTOM: f64 = 44.0;
@@ -45,10 +45,16 @@ pub(super) fn draw(rows: &[Row]) -> String {
          <desc id=\"desc\">{}</desc>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
          <text x=\"16\" y=\"28\" font-size=\"17\" font-weight=\"600\" fill=\"#1a1a1a\">Bytes over the link for an \
-         update, by whoever holds the release before</text>\n",
+         update of what is held already</text>\n",
         escape(&description(rows)),
     );
     legend(&mut svg);
+    let margin = WIDTH - 20.0;
+    let _ = writeln!(
+        svg,
+        "<text x=\"{margin}\" y=\"{}\" text-anchor=\"end\" fill=\"#444444\">ours/best</text>",
+        TOP - 7.0
+    );
 
     // The scale: a line at each power of ten.
     let mut power = low;
@@ -81,15 +87,21 @@ pub(super) fn draw(rows: &[Row]) -> String {
             escape(&row.pair.name)
         );
         // From ours to the best peer: how much is saved.
-        if let (Some(ours), Some((_, best))) = (ours(row), row.best()) {
+        let best = row.best();
+        if let (Some(ours), Some((_, best))) = (ours(row), best) {
             let _ = writeln!(
                 svg,
-                "<path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{OURS}\" stroke-width=\"2.5\" stroke-opacity=\"0.45\"/>",
+                "<path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{OURS}\" stroke-width=\"2.5\" stroke-opacity=\"0.45\"/>\
+                 <text x=\"{margin}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#1a1a1a\">{:.2}</text>",
                 x(ours),
-                x(best.bytes)
+                x(best.bytes),
+                y + 4.5,
+                ours as f64 / best.bytes as f64
             );
         }
-        for peer in Peer::ALL {
+        // The best one above the others, where they are close.
+        let others = Peer::ALL.into_iter().filter(|peer| best.is_none_or(|(best, _)| best != *peer));
+        for peer in others.chain(best.map(|(peer, _)| peer)) {
             if let Some(measured) = row.peer(peer) {
                 let (shape, colour) = look(peer);
                 mark(&mut svg, shape, colour, x(measured.bytes), y);
