@@ -129,12 +129,13 @@ fn newest_two(directory: &Path) -> Option<Pair> {
     Some(Pair { name, class: "", old: release(old), new: release(new) })
 }
 
-/// The directories in a directory, by name.
+/// The directories in a directory, by name; not what was begun and left.
 fn below(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let directories = entries.filter(|entry| entry.file_type().unwrap().is_dir());
     let mut names: Vec<String> =
         directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
     names
 }

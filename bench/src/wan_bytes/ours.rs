@@ -30,7 +30,7 @@ pub(super) struct Ours {
     pub(super) delta: Option<Measured>,
     /// The first install as a delta from nothing.
     pub(super) pack: Option<Measured>,
-    /// The first install as a bundle with its manifest: bytes, and what building cost.
+    /// Bytes of the first install as a bundle with its manifest.
     pub(super) bundle: u64,
     /// The bundles are an earlier run's.
     pub(super) reused: bool,

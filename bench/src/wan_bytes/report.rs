@@ -34,7 +34,19 @@ const COST_HEADER: [&str; 11] = [
     "decode",
 ];
 
-const FIRST_HEADER: [&str; 6] = ["pair", "ours", "bundle alone", "zstd -19", "publisher's file", "ours/zstd"];
+const FIRST_HEADER: [&str; 11] = [
+    "pair",
+    "ours",
+    "bundle alone",
+    "zstd -19",
+    "publisher's file",
+    "ours/zstd",
+    "from nothing: encode",
+    "memory",
+    "decode",
+    "zstd: encode",
+    "decode",
+];
 
 /// A header and its rows; every column but the first holds numbers or a word.
 pub(super) type Cells<const N: usize> = ([&'static str; N], Vec<[String; N]>);
@@ -88,20 +100,10 @@ pub(super) fn costs(rows: &[Row]) -> Cells<11> {
             cost_row(&row.pair.label(), ours, ostree, hdiffpatch)
         })
         .collect();
-    let all = |of: &dyn Fn(&Row) -> Option<Measured>| {
-        rows.iter().map(of).reduce(|sum, next| {
-            let (sum, next) = (sum?, next?);
-            Some(Measured {
-                bytes: sum.bytes + next.bytes,
-                encode: sum.encode.and(next.encode),
-                decode: sum.decode.and(next.decode),
-            })
-        })?
-    };
-    let peer = |peer: Peer| all(&|row| row.peer(peer));
+    let peer = |peer: Peer| all(rows, |row| row.peer(peer));
     cells.push(cost_row(
         "total, and the most memory",
-        all(&|row| row.ours.delta),
+        all(rows, |row| row.ours.delta),
         peer(Peer::OsTree),
         peer(Peer::HDiffPatch),
     ));
@@ -114,10 +116,6 @@ fn cost_row(
     ostree: Option<Measured>,
     hdiffpatch: Option<Measured>,
 ) -> [String; 11] {
-    let cpu = |cost: Option<Cost>| cost.map_or_else(missing, |cost| format!("{:.2} s", cost.cpu));
-    let memory = |cost: Option<Cost>| cost.map_or_else(missing, |cost| bytes(cost.memory));
-    let encode = |measured: Option<Measured>| measured.map(|measured| measured.encode);
-    let decode = |measured: Option<Measured>| measured.map(|measured| measured.decode);
     [
         name.to_owned(),
         cpu(encode(ours)),
@@ -133,10 +131,39 @@ fn cost_row(
     ]
 }
 
-/// First installs: bytes.
-pub(super) fn first_installs(rows: &[Row]) -> Cells<6> {
+/// All rows one after the other; `None` when one lacks it.
+fn all(rows: &[Row], of: impl Fn(&Row) -> Option<Measured>) -> Option<Measured> {
+    let none = Measured { bytes: 0, encode: Cost::default(), decode: Cost::default() };
+    rows.iter().map(of).try_fold(none, |sum, next| {
+        let next = next?;
+        Some(Measured {
+            bytes: sum.bytes + next.bytes,
+            encode: sum.encode.and(next.encode),
+            decode: sum.decode.and(next.decode),
+        })
+    })
+}
+
+fn encode(measured: Option<Measured>) -> Option<Cost> {
+    measured.map(|measured| measured.encode)
+}
+
+fn decode(measured: Option<Measured>) -> Option<Cost> {
+    measured.map(|measured| measured.decode)
+}
+
+fn cpu(cost: Option<Cost>) -> String {
+    cost.map_or_else(missing, |cost| format!("{:.2} s", cost.cpu))
+}
+
+fn memory(cost: Option<Cost>) -> String {
+    cost.map_or_else(missing, |cost| bytes(cost.memory))
+}
+
+/// First installs: bytes, and what making and applying cost.
+pub(super) fn first_installs(rows: &[Row]) -> Cells<11> {
     let zstd = |row: &Row| row.peer(Peer::Zstd).map(|measured| measured.bytes);
-    let mut cells: Vec<[String; 6]> = rows
+    let mut cells: Vec<[String; 11]> = rows
         .iter()
         .map(|row| {
             [
@@ -146,9 +173,15 @@ pub(super) fn first_installs(rows: &[Row]) -> Cells<6> {
                 number(zstd(row)),
                 number(row.pair.new.artifact),
                 ratio(Some(row.ours.first_install()).zip(zstd(row))),
+                cpu(encode(row.ours.pack)),
+                memory(encode(row.ours.pack)),
+                cpu(decode(row.ours.pack)),
+                cpu(encode(row.peer(Peer::Zstd))),
+                cpu(decode(row.peer(Peer::Zstd))),
             ]
         })
         .collect();
+    let (pack, whole) = (all(rows, |row| row.ours.pack), all(rows, |row| row.peer(Peer::Zstd)));
     cells.push([
         "total".to_owned(),
         number(Some(rows.iter().map(|row| row.ours.first_install()).sum())),
@@ -156,6 +189,11 @@ pub(super) fn first_installs(rows: &[Row]) -> Cells<6> {
         number(total(rows, zstd)),
         number(total(rows, |row| row.pair.new.artifact)),
         ratio(sums(rows, |row| Some((row.ours.first_install(), zstd(row)?)))),
+        cpu(encode(pack)),
+        memory(encode(pack)),
+        cpu(decode(pack)),
+        cpu(encode(whole)),
+        cpu(decode(whole)),
     ]);
     (FIRST_HEADER, cells)
 }
@@ -168,7 +206,7 @@ pub(super) fn text(rows: &[Row]) -> String {
         ""
     };
     format!(
-        "Updates: bytes\n\n{}\nUpdates: processor time and memory\n\n{}\nFirst installs: bytes\n\n{}\n{note}",
+        "Updates: bytes\n\n{}\nUpdates: processor time and memory\n\n{}\nFirst installs\n\n{}\n{note}",
         columns(updates(rows)),
         columns(costs(rows)),
         columns(first_installs(rows)),
