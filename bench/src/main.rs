@@ -11,6 +11,7 @@
 
 mod metadata;
 mod pipeline;
+mod wan_bytes;
 
 use clap::{Parser, Subcommand};
 
@@ -27,11 +28,18 @@ enum Bench {
     Metadata(metadata::Arguments),
     /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
     Pipeline(pipeline::Arguments),
+    /// Bytes over the link of updates and first installs of real releases, beside the best tools there are.
+    WanBytes(wan_bytes::Arguments),
+    /// One step of ours, in a process of its own so that its time and memory can be read.
+    #[command(hide = true, subcommand)]
+    WanBytesStep(wan_bytes::Step),
 }
 
 fn main() {
     match Cli::parse().bench {
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
+        Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
+        Bench::WanBytesStep(step) => step.run(),
     }
 }

@@ -30,7 +30,7 @@ mod wan;
 mod world;
 
 pub use app::App;
-pub use process::{Outcome, Running, run};
+pub use process::{Outcome, Running, run, run_within};
 pub use programs::Programs;
 pub use wan::{Fault, Rate, Wan, mbit};
 pub use world::{College, PASSPHRASE, Workstation, World, WorldBuilder};

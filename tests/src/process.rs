@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 /// No command of a test takes longer, on any machine that can run the tests at all.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -19,6 +21,8 @@ pub struct Outcome {
     pub stderr: String,
     /// How long it took.
     pub took: Duration,
+    /// What it and the children that it waited for spent on a processor, to a hundredth of a second.
+    pub cpu: Duration,
     /// The most memory it had resident, in bytes.
     pub peak_rss: u64,
 }
@@ -50,27 +54,36 @@ impl Outcome {
 
 /// Runs `command` to its end.
 pub fn run(command: &mut Command) -> Outcome {
+    run_within(command, LONGEST)
+}
+
+/// Runs `command` to its end, for at most `limit`.
+pub fn run_within(command: &mut Command, limit: Duration) -> Outcome {
     let begun = Instant::now();
     let mut child = spawn(command);
     let stdout = reader(child.stdout.take().unwrap());
     let stderr = reader(child.stderr.take().unwrap());
     let mut peak_rss = 0;
-    let status = loop {
+    // It stays a zombie until its times are read: `NOWAIT`.
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while waitid(WaitId::Pid(Pid::from_child(&child)), ended).unwrap().is_none() {
         peak_rss = peak_rss.max(resident_peak(child.id()));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > LONGEST {
+        if begun.elapsed() > limit {
             child.kill().unwrap();
-            panic!("{command:?} did not end within {LONGEST:?}");
+            child.wait().unwrap();
+            panic!("{command:?} did not end within {limit:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
-    };
+    }
+    let took = begun.elapsed();
+    let cpu = cpu_time(child.id());
+    let status = child.wait().unwrap();
     Outcome {
         code: status.code(),
         stdout: stdout.join().unwrap(),
         stderr: stderr.join().unwrap(),
-        took: begun.elapsed(),
+        took,
+        cpu,
         peak_rss,
     }
 }
@@ -111,6 +124,18 @@ fn resident_peak(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// User and system time of a process and of the children that it waited for (proc(5), `stat`, fields 14 to 17).
+fn cpu_time(pid: u32) -> Duration {
+    let stat =
+        fs_err::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    // The second field is the program's name in parentheses, and may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks =
+        fields.split_ascii_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok());
+    // USER_HZ is 100 on every Linux that Rust runs on.
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 /// A server that runs until it is dropped.
