@@ -23,9 +23,9 @@ pub use read::{BundleError, read_frame, verify_bundle};
 pub use write::{DEFAULT_LEVEL, WriteError, WriteOptions, write_bundle};
 pub(crate) use write::{entry_tar_bytes, similarity};
 
-/// Bytes of tar in one frame of small files: enough that files find what resembles them, little enough that level 19
-/// compresses one within some 90 MB of memory.
-const FRAME_BYTES: u64 = 8 << 20;
-/// A file larger than this has a frame of its own: it gains little from company, and who has it already need not fetch
-/// it again for its neighbours' sake.
-const ALONE_BYTES: u64 = 1 << 20;
+/// Bytes of tar in one frame: enough that files find what resembles them, little enough for who lacks a few of them.
+const FRAME_BYTES: u64 = 32 << 20;
+/// A file larger than this has a frame of its own: who has it already need not fetch it again for its neighbours' sake.
+const ALONE_BYTES: u64 = 16 << 20;
+/// How far back a frame looks, as a power of two: over the whole of one.
+const WINDOW_LOG: u32 = 25;
