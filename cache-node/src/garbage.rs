@@ -26,8 +26,8 @@ use std::time::Duration;
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_content::gc::Sweep;
-use mirabelle_manifests::{Digest, Instant, MAX_MANIFEST_BYTES, SiteId, SignedRelease};
 use mirabelle_manifests::network::routes_path;
+use mirabelle_manifests::{Digest, Instant, MAX_MANIFEST_BYTES, SignedRelease, SiteId};
 use mirabelle_terminal::{Failure, OrFail};
 use mirabelle_transfer::Network;
 use serde::Serialize;
@@ -132,7 +132,8 @@ impl Collection<'_> {
     /// The releases that are owed, all of which must be here, and their objects.
     fn owed(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>), Failure> {
         let incomplete = || {
-            Failure::no("what this college is owed is not all here yet").hint("run `mirabelle-node sync` first")
+            Failure::no("what this college is owed is not all here yet")
+                .hint("run `mirabelle-node sync` first")
         };
         let served = self.site.served();
         if served.timestamp().as_ref() != self.network.trusted.timestamp() {

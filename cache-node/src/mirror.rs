@@ -127,8 +127,7 @@ impl Mirror {
         if !flipped && !garbage::is_due(&self.site, keep, now) {
             return 0;
         }
-        let collection =
-            Collection { site: &self.site, network, college: &self.config.college, keep, now };
+        let collection = Collection { site: &self.site, network, college: &self.config.college, keep, now };
         match tokio::task::block_in_place(|| collection.run(false)) {
             Ok(collected) => collected.map_or(0, |collected| collected.bytes),
             Err(failure) => {

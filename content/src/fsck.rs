@@ -91,10 +91,10 @@ impl Finding {
     /// Any other error of the file system.
     pub fn set_aside(&self, quarantine: &Path) -> io::Result<()> {
         let name = match self.object {
-            Some(object) => self.path.extension().map_or_else(
-                || object.to_string(),
-                |extension| format!("{object}.{}", extension.display()),
-            ),
+            Some(object) => self
+                .path
+                .extension()
+                .map_or_else(|| object.to_string(), |extension| format!("{object}.{}", extension.display())),
             None => self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         fs::create_dir_all(quarantine)?;

@@ -38,7 +38,10 @@ impl ObjectStore {
         // One byte more tells a frame that goes on from one that ends.
         let copied = io::copy(&mut encoded.take(size + 1), &mut file)?;
         if copied != size {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not have the size that it states"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it does not have the size that it states",
+            ));
         }
         file.seek(io::SeekFrom::Start(0))?;
         Ok(file)

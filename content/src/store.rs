@@ -275,9 +275,9 @@ fn list(directory: &fs::DirEntry) -> io::Result<Vec<(Digest, u64)>> {
     for entry in fs::read_dir(directory.path())? {
         let entry = entry?;
         let name = entry.file_name();
-        match name.to_str().and_then(|name| parse_name(prefix, name)) {
-            Some((object, Form::Plain | Form::Zstd)) => objects.push((object, entry.metadata()?.len())),
-            _ => {}
+        let name = name.to_str().and_then(|name| parse_name(prefix, name));
+        if let Some((object, Form::Plain | Form::Zstd)) = name {
+            objects.push((object, entry.metadata()?.len()));
         }
     }
     Ok(objects)

@@ -77,14 +77,16 @@ pub(super) async fn run(context: &Context, repair: bool) -> Result<(), Failure> 
 
     let root = site.path("");
     let mut wrong = owed.wrong;
-    wrong.extend(report.findings.into_iter().map(|finding| Wrong {
-        path: finding.path.strip_prefix(&root).unwrap_or(&finding.path).display().to_string(),
-        object: finding.object,
-        what: finding.fault.describe(),
-        needed_by: finding
-            .object
-            .and_then(|object| owed.needed_by.get(&object))
-            .map_or_else(Vec::new, |names| names.iter().cloned().collect()),
+    wrong.extend(report.findings.into_iter().map(|finding| {
+        Wrong {
+            path: finding.path.strip_prefix(&root).unwrap_or(&finding.path).display().to_string(),
+            object: finding.object,
+            what: finding.fault.describe(),
+            needed_by: finding
+                .object
+                .and_then(|object| owed.needed_by.get(&object))
+                .map_or_else(Vec::new, |names| names.iter().cloned().collect()),
+        }
     }));
     let checked = Checked {
         releases: owed.releases,
@@ -174,8 +176,11 @@ fn say_what_is_wrong(checked: &Checked) -> Result<(), Failure> {
         return Ok(());
     }
     let lines = checked.wrong.iter().map(|wrong| {
-        let needed_by =
-            if wrong.needed_by.is_empty() { String::new() } else { format!(" ({})", wrong.needed_by.join(", ")) };
+        let needed_by = if wrong.needed_by.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", wrong.needed_by.join(", "))
+        };
         format!("\n  `{}` {}{needed_by}", wrong.path, wrong.what)
     });
     let count = checked.wrong.len();

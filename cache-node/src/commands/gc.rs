@@ -29,12 +29,11 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> Result<(), Failure>
     context.output.print(&Outcome { dry_run, collected }, |Outcome { collected, .. }| {
         let (would, names) = (if dry_run { "would free" } else { "freed" }, collected.releases.join(", "));
         let names = if names.is_empty() { "no release".to_owned() } else { names };
-        let mut text =
-            format!("{would} {}: {names}; {} objects", bytes(collected.bytes), collected.objects);
-        if !collected.waiting.is_empty() {
-            text += &format!("\nnot owed any more, and kept for a while: {}", collected.waiting.join(", "));
-        }
-        text
+        let waiting = match collected.waiting.join(", ") {
+            none if none.is_empty() => none,
+            some => format!("\nnot owed any more, and kept for a while: {some}"),
+        };
+        format!("{would} {}: {names}; {} objects{waiting}", bytes(collected.bytes), collected.objects)
     });
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! shorter is kept; of a larger one, the first [`PROBE_BYTES`] decide whether to try, so that media are not compressed for
 //! nothing, and the end whether it was right.
 //!
-//! Measured on 14 packages (LibreOffice, OpenJDK, Qt WebEngine, Scratch, NumPy …; 10,367 files, 1,131 MB), one core:
+//! Measured on 14 packages (an office suite, Java, a browser engine, Scratch …; 10,367 files, 1,131 MB), one core:
 //!
 //! | level | at rest | on the disk's blocks | files below 16 kB | in, MB/s | out, MB/s |
 //! |---|---|---|---|---|---|

@@ -38,13 +38,12 @@ impl Batch {
     /// Copies one object in from `source`, which must end after `size` bytes of digest `object`.
     pub fn add(&mut self, source: &mut dyn Read, object: Digest, size: u64) -> Result<(), ObjectError> {
         let incoming = self.store.incoming();
-        let (form, path) = match self.compressor()? {
-            Some(compressor) => compressor.copy(source, &incoming, object, size)?,
-            None => {
-                let (mut file, path) = temporary(&incoming)?;
-                copy_verified(source, &mut file, object, size)?;
-                (Form::Plain, path)
-            }
+        let (form, path) = if let Some(compressor) = self.compressor()? {
+            compressor.copy(source, &incoming, object, size)?
+        } else {
+            let (mut file, path) = temporary(&incoming)?;
+            copy_verified(source, &mut file, object, size)?;
+            (Form::Plain, path)
         };
         self.stage(object, size, form, path)
     }

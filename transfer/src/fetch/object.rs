@@ -5,8 +5,8 @@
 //! older version began, is `<name>.part`, and goes on plain.
 
 use super::{
-    ACCEPT_ENCODING, Attempt, Attempts, CONTENT_ENCODING, CONTENT_RANGE, ETAG, Encoding, FetchError,
-    Fetcher, IF_RANGE, Partial, RANGE, Response, StatusCode,
+    ACCEPT_ENCODING, Attempt, Attempts, CONTENT_ENCODING, CONTENT_RANGE, ETAG, Encoding, FetchError, Fetcher,
+    IF_RANGE, Partial, RANGE, Response, StatusCode,
 };
 
 /// The partial downloads of one object.
@@ -211,7 +211,9 @@ mod tests {
     }
 
     fn text(lines: u32) -> Vec<u8> {
-        (0..lines).flat_map(|line| format!("line {line} of {}\n", line.wrapping_mul(2_654_435_761)).into_bytes()).collect()
+        (0..lines)
+            .flat_map(|line| format!("line {line} of {}\n", line.wrapping_mul(2_654_435_761)).into_bytes())
+            .collect()
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> &'a str {
@@ -234,7 +236,8 @@ mod tests {
 
         let encoded = node.ask(object, &[zstd]).await;
         let plain = node.ask(object, &[]).await;
-        let (encoded_tag, plain_tag) = (header(&encoded, "etag").to_owned(), header(&plain, "etag").to_owned());
+        let (encoded_tag, plain_tag) =
+            (header(&encoded, "etag").to_owned(), header(&plain, "etag").to_owned());
         assert_ne!(encoded_tag, plain_tag);
         for (response, encoding, length) in [(&encoded, "zstd", stored.len() as u64), (&plain, "", size)] {
             assert_eq!(header(response, "content-encoding"), encoding);

@@ -101,13 +101,13 @@ async fn is_object(
     object: Digest,
     size: u64,
 ) -> io::Result<bool> {
-    let hashing = spawn_blocking(move || match encoding {
-        None => Ok(digest(&mut fs_err::File::open(partials.plain.path())?)?.0 == object),
-        Some(_) => {
-            let mut plain = open_encoded(&partials)?.take(size + 1);
-            // Whatever does not decode is not the object.
-            Ok(digest(&mut plain).is_ok_and(|(found, _)| found == object))
+    let hashing = spawn_blocking(move || {
+        if encoding.is_none() {
+            return Ok(digest(&mut fs_err::File::open(partials.plain.path())?)?.0 == object);
         }
+        let mut plain = open_encoded(&partials)?.take(size + 1);
+        // Whatever does not decode is not the object.
+        Ok(digest(&mut plain).is_ok_and(|(found, _)| found == object))
     });
     hashing.await.map_err(io::Error::other)?
 }

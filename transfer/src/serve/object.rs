@@ -28,9 +28,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
-};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_content::{Form, ObjectStore, PlainReader};
 use mirabelle_manifests::Digest;
