@@ -10,7 +10,8 @@ use mirabelle_manifests::Digest;
 use mirabelle_tests::{App, College, World};
 
 fn text(seed: u64, lines: u64) -> String {
-    (0..lines).map(|line| format!("{line} {}\n", (line ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect()
+    let lines = (0..lines).map(|line| (line, (line ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+    lines.fold(String::new(), |text, (line, word)| text + &line.to_string() + " " + &word.to_string() + "\n")
 }
 
 /// What both releases share, what only one has, and what does not compress.
