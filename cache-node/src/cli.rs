@@ -41,6 +41,9 @@ pub struct Settings {
     /// How long to wait between two looks at the upstream: `5 min`.
     #[arg(long, global = true, env = "MIRABELLE_SYNC_EVERY")]
     pub sync_every: Option<String>,
+    /// How long a release stays after the college is no longer owed it: `168 h`.
+    #[arg(long, global = true, env = "MIRABELLE_KEEP_UNASSIGNED")]
+    pub keep_unassigned: Option<String>,
 }
 
 /// What to do.
@@ -62,8 +65,19 @@ pub enum Command {
     },
     /// Say what the node holds, since when, and how fresh it is.
     Status,
-    /// Read everything the node serves, and set wrong objects aside to be fetched again.
-    Verify,
+    /// Read everything the node holds, and say what is wrong.
+    #[command(alias = "verify")]
+    Fsck {
+        /// Set aside what is wrong, to be fetched again, and remove what dead processes left.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Remove what the college is not owed any more.
+    Gc {
+        /// Say what would go, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show the configuration and where each value comes from, or check it.
     Config {
         /// Say only whether it can be used.

@@ -5,6 +5,7 @@
 //! upstreams = ["http://origin.example:8700/"]     # in order of preference; another node will do
 //! listen = "0.0.0.0:8701"
 //! sync-every = "5 min"
+//! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
 //! ```
 
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ use crate::cli::Settings;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
 const DEFAULT_SYNC_EVERY: &str = "5 min";
+/// A week: an assignment that is taken back within it costs nothing over the WAN.
+const DEFAULT_KEEP_UNASSIGNED: &str = "168 h";
 /// Looking more often than this helps nobody.
 const SHORTEST_SYNC: Duration = Duration::from_millis(100);
 
@@ -36,6 +39,8 @@ pub(crate) struct ConfigFile {
     pub(crate) listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sync_every: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_unassigned: Option<String>,
 }
 
 /// What is in force.
@@ -45,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) listen: SocketAddr,
     pub(crate) sync_every: Duration,
+    /// How long a release stays after the college is no longer owed it.
+    pub(crate) keep_unassigned: Duration,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -81,8 +88,17 @@ impl Config {
         let (text, layer) = choose(settings.sync_every.clone(), file.sync_every, default)
             .ok_or_else(|| missing("sync-every"))?;
         let sync_every = duration(&text)?;
+        if sync_every < SHORTEST_SYNC {
+            return Err(not_a_time(&text));
+        }
         from("sync-every", text, layer);
-        Ok(Self { college, upstreams, listen, sync_every, origins })
+
+        let default = Some(DEFAULT_KEEP_UNASSIGNED.to_owned());
+        let (text, layer) = choose(settings.keep_unassigned.clone(), file.keep_unassigned, default)
+            .ok_or_else(|| missing("keep-unassigned"))?;
+        let keep_unassigned = duration(&text)?;
+        from("keep-unassigned", text, layer);
+        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, origins })
     }
 }
 
@@ -98,8 +114,9 @@ fn duration(text: &str) -> Result<Duration, Failure> {
     text.parse::<SignedDuration>()
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| *duration >= SHORTEST_SYNC)
-        .ok_or_else(|| {
-            Failure::usage(format!("`{text}` is not a time to wait")).hint("write `5 min` or `30 s`")
-        })
+        .ok_or_else(|| not_a_time(text))
+}
+
+fn not_a_time(text: &str) -> Failure {
+    Failure::usage(format!("`{text}` is not a time to wait")).hint("write `5 min` or `30 s`")
 }

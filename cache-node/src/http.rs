@@ -3,7 +3,7 @@
 //! | path | from |
 //! |---|---|
 //! | `/metadata/…`, `/targets/…`, `/routes/…` | `served/` |
-//! | `/objects/ab/cdef…` | the object store |
+//! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | `/status` | `state.json`, for people and monitoring |
 //! | `/healthz` | 200 while the process answers |
 
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use mirabelle_manifests::{Digest, Instant};
-use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_document, serve_file};
+use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_document, serve_object};
 
 use crate::index::leave_doubt;
 use crate::site::Site;
@@ -29,8 +29,7 @@ pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<B
     match path.as_str().split_once('/') {
         Some(("objects", name)) => {
             let Some(object) = object_of(name) else { return not_here() };
-            let path = site.objects_read_only().path(object);
-            let response = serve_file(method, headers, &path, Naming::Immutable).await;
+            let response = serve_object(method, headers, &site.objects_read_only(), object).await;
             if response.status() == StatusCode::NOT_FOUND {
                 // Somebody was told that it is here: look again at the next sync.
                 tracing::warn!(%object, "an object that was asked for is missing");

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod commands;
 
 mod config;
+mod garbage;
 mod http;
 mod index;
 mod mirror;

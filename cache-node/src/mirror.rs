@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use mirabelle_content::ObjectStore;
+use mirabelle_content::gc::Lease;
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, SiteId, check_approval};
 use mirabelle_terminal::{Failure, Kind, OrFail, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainPlan, RetryPolicy, fetch_release, refresh};
 
 use crate::config::Config;
+use crate::garbage::{self, Collection};
 use crate::index::Index;
 use crate::site::{HeldRelease, Site, State};
 
@@ -34,6 +36,11 @@ pub(crate) struct Outcome {
     pub(crate) fetched: Vec<String>,
     /// Bytes received from upstream.
     pub(crate) received_bytes: u64,
+    /// Bytes that were freed, of what is not owed any more.
+    pub(crate) freed_bytes: u64,
+    /// Whether what is served changed.
+    #[serde(skip)]
+    flipped: bool,
     /// Everything that is held for the college.
     pub(crate) releases: Vec<HeldRelease>,
 }
@@ -48,10 +55,10 @@ pub(crate) struct Forecast {
 }
 
 /// The approved releases that the deployment obliges this college's node to hold.
-struct Obligations(Vec<CatalogueEntry>);
+pub(crate) struct Obligations(pub(crate) Vec<CatalogueEntry>);
 
 impl Obligations {
-    fn new(network: &Network, college: &SiteId) -> Self {
+    pub(crate) fn new(network: &Network, college: &SiteId) -> Self {
         let assigned = network.deployment.for_college(college).into_values();
         let entries = assigned.filter_map(|assignment| {
             let entry = network.catalogue.get(&assignment.package, &assignment.platform, assignment.sequence);
@@ -85,7 +92,11 @@ impl Mirror {
     /// Mirrors once, from the first upstream that can be reached, and keeps what it came to in `state.json`.
     pub(crate) async fn sync(&self, now: Instant) -> Result<Outcome, Failure> {
         let before = self.received();
+        // From the first look at what is here until all of it is among what is owed, nobody sweeps.
+        let lease = tokio::task::block_in_place(|| Lease::take(&self.store))
+            .or_fail(|| "cannot begin to mirror".to_owned())?;
         let result = self.sync_from_any(now).await;
+        drop(lease);
         let mut state = self.site.state();
         state.received_bytes += self.received() - before;
         match &result {
@@ -103,10 +114,27 @@ impl Mirror {
         }
         let written = self.site.write_state(&state);
         // What went wrong first is what people need to hear of: on a full disk, the state cannot be written either.
-        let (_, mut outcome) = result?;
+        let (network, mut outcome) = result?;
         written?;
         outcome.received_bytes = self.received() - before;
+        outcome.freed_bytes = self.collect(&network, outcome.flipped, now);
         Ok(outcome)
+    }
+
+    /// Removes what is no longer owed, if that can have changed; a failure is no failed sync.
+    fn collect(&self, network: &Network, flipped: bool, now: Instant) -> u64 {
+        let keep = self.config.keep_unassigned;
+        if !flipped && !garbage::is_due(&self.site, keep, now) {
+            return 0;
+        }
+        let collection = Collection { site: &self.site, network, college: &self.config.college, keep, now };
+        match tokio::task::block_in_place(|| collection.run(false)) {
+            Ok(collected) => collected.map_or(0, |collected| collected.bytes),
+            Err(failure) => {
+                tracing::warn!("what is no longer needed was not collected\n{}", failure.render().trim_end());
+                0
+            }
+        }
     }
 
     fn received(&self) -> u64 {
@@ -168,13 +196,14 @@ impl Mirror {
         // All of it is here: flip.
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
         // Compared whole: after a rotation of keys, versions begin anew.
-        if served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty() {
+        let flipped = served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty();
+        if flipped {
             served.keep_roots(fetcher, &trust, &network).await;
             // It compresses and syncs: requests are answered meanwhile.
             tokio::task::block_in_place(|| served.flip(&network, &trust))?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
         }
-        Ok((network, Outcome { snapshot, fetched, received_bytes: 0, releases }))
+        Ok((network, Outcome { snapshot, fetched, received_bytes: 0, freed_bytes: 0, flipped, releases }))
     }
 
     /// Makes sure that a release is here whole; says whether it had to be fetched.

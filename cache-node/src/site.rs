@@ -4,12 +4,14 @@
 //! <root>/
 //!   node.toml        configuration
 //!   trust/           the newest metadata that was verified
-//!   objects/         objects, by digest
+//!   objects/         objects, by digest; compressed where that pays
+//!   objects.lock     held by whoever counts on objects, or sweeps them
 //!   incoming/        objects being written
 //!   partials/        downloads under way; they survive a restart
 //!   served/          the last complete catalogue: metadata/ targets/ routes/
 //!   state.json       what the last sync came to
-//!   quarantine/      objects that `verify` found wrong
+//!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
+//!   quarantine/      what `fsck --repair` found wrong; delete it at will
 //!   index/           the rebuildable index; delete it at will
 //!   doubt            there when the index must not be believed
 //!   lock             held by whoever mirrors
@@ -93,7 +95,7 @@ impl Site {
 
     /// The object store, for the process that holds the lock.
     pub(crate) fn objects(&self) -> Result<ObjectStore, Failure> {
-        ObjectStore::open(&self.root)
+        ObjectStore::open_compressing(&self.root)
             .or_fail(|| format!("cannot open the objects of `{}`", self.root.display()))
     }
 

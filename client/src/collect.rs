@@ -2,15 +2,16 @@
 //!
 //! Roots: the current generation and [`KEPT`] more, both by age and by where `rollback` leads; every release that is
 //! running (its lock is held). What is not reachable from them goes: generations, then trees, then manifests, then
-//! objects. Each tree goes by one rename ([`Layout::discard`]): killed at any instant, the sweep has removed things that
+//! objects (`mirabelle_content::gc`). Each tree goes by one rename ([`Layout::discard`]): killed at any instant, the sweep has removed things that
 //! nothing needed, and left none of them half there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use fs_err as fs;
+use mirabelle_content::gc::{Garbage, Sweep};
 use mirabelle_content::{ObjectStore, durable};
-use mirabelle_manifests::{Digest, PackageName};
+use mirabelle_manifests::{Digest, Instant, PackageName};
 use mirabelle_terminal::{Failure, OrFail};
 
 use crate::generation::Generation;
@@ -97,13 +98,11 @@ fn sweep_objects(
             durable::remove_file(&layout.manifests().join(name)).or_fail(what)?;
         }
     }
-    for object in store.objects().or_fail(what)? {
-        let (digest, _) = object.or_fail(what)?;
-        if !needed.contains(&digest) {
-            store.remove(digest).or_fail(what)?;
-        }
+    // Whoever counts on objects holds the directory's lock, as we do: nobody else has a claim on them.
+    match Sweep::begin(store).or_fail(what)? {
+        Some(sweep) => sweep.garbage(&needed, Instant::MAX).and_then(Garbage::remove).or_fail(what),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn list(directory: &Path) -> Result<Vec<String>, Failure> {

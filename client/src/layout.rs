@@ -4,7 +4,8 @@
 //! <root>/
 //!   client.toml                     configuration
 //!   trust/                          the newest metadata that was verified
-//!   objects/ab/cdef…                content-addressed, read-only
+//!   objects/ab/cdef…                content-addressed, read-only; plain, since trees are links to them
+//!   objects.lock                    held by whoever sweeps them
 //!   partials/                       downloads under way; they survive a restart
 //!   manifests/<digest>.json         what was approved, of every release that is here
 //!   releases/<name>/<id>/           a release's tree, linked from objects

@@ -106,18 +106,32 @@ pub fn read_if_present(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// Any error of the file system but the lock's being held.
 pub fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
+    let file = open_lock(path)?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(naming(path, &error)),
+    }
+}
+
+/// Holds `path` together with others who do the same, once nobody holds it alone as [`try_lock`] does; waits for that.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn lock_shared(path: &Path) -> io::Result<fs::File> {
+    let file = open_lock(path)?;
+    file.file().lock_shared().map_err(|error| naming(path, &error))?;
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> io::Result<fs::File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
     let mut options = fs::OpenOptions::new();
     // Who may only read a file may lock it: nobody else may read this one.
     std::os::unix::fs::OpenOptionsExt::mode(options.options_mut(), 0o600);
-    let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
-    match file.file().try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(naming(path, &error)),
-    }
+    options.create(true).truncate(false).read(true).write(true).open(path)
 }
 
 #[cfg(test)]

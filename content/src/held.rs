@@ -1,13 +1,14 @@
-//! Releases that are held already: where the bytes of their objects can be read.
+//! Releases that are held already: where the bytes of their objects can be read, plain and at random. A compressed
+//! object is decoded into a file without a name first, bounded by its size.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_manifests::{Digest, Node, Release};
 
-use crate::store::ObjectStore;
+use crate::store::{ObjectStore, PlainReader};
 
 /// Somewhere that objects can be read from. What it reads is not trusted: a disk may have flipped a bit.
 pub trait ReadObjects: Sync {
@@ -20,7 +21,30 @@ pub trait ReadObjects: Sync {
 
 impl ReadObjects for ObjectStore {
     fn open(&self, object: Digest, size: u64) -> io::Result<fs::File> {
-        whole(fs::File::open(self.path(object))?, size)
+        let reader = self.read(object)?;
+        if reader.size() != size {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        reader.into_plain_file().or_else(|encoded| self.decoded(encoded, size))
+    }
+}
+
+impl ObjectStore {
+    /// The plain bytes of a compressed object in a file without a name, which goes with its last reader.
+    fn decoded(&self, encoded: PlainReader, size: u64) -> io::Result<fs::File> {
+        let directory = self.incoming();
+        fs::create_dir_all(&directory)?;
+        let mut file = fs::File::from_parts(tempfile::tempfile_in(&directory)?, directory);
+        // One byte more tells a frame that goes on from one that ends.
+        let copied = io::copy(&mut encoded.take(size + 1), &mut file)?;
+        if copied != size {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it does not have the size that it states",
+            ));
+        }
+        file.seek(io::SeekFrom::Start(0))?;
+        Ok(file)
     }
 }
 

@@ -8,12 +8,15 @@
 //! - [`delta`] writes a release as the difference from one that is held, and rebuilds it.
 //! - [`archive`] reads what others made (tar, zip, wheel, .deb), bounded, into a [`Staging`] directory that nothing
 //!   can leave.
+//! - [`gc`] removes the objects that nothing needs; [`fsck`] reads through those that are here.
 //! - [`durable`] is the only place that promises anything about a power cut.
 
 pub mod archive;
 pub mod bundle;
 pub mod delta;
 pub mod durable;
+pub mod fsck;
+pub mod gc;
 
 mod hash;
 mod held;
@@ -25,5 +28,5 @@ mod tree;
 pub use hash::digest;
 pub use held::{ReadObjects, TreeObjects};
 pub use staging::{Staging, StagingError};
-pub use store::{Batch, ObjectError, ObjectStore};
+pub use store::{Batch, Form, ObjectError, ObjectStore, PlainReader};
 pub use tree::{SourceFile, SourceNode, TreeError, scan_tree};

@@ -1,16 +1,27 @@
-//! The object store: files by the SHA-256 of their bytes.
+//! The object store: files by the SHA-256 of their plain bytes.
 //!
 //! ```text
-//! <root>/objects/ab/cdef…     one object, read-only (0444)
-//! <root>/objects/ab/cdef….x   the same bytes with permission to execute (0555), where a release links them so
-//! <root>/incoming/            objects being written; swept at opening
+//! <root>/objects/ab/cdef…      one object, read-only (0444)
+//! <root>/objects/ab/cdef….zst  the same bytes as a zstd frame, instead, where that pays (`store/at_rest.rs`)
+//! <root>/objects/ab/cdef….x    the same bytes with permission to execute (0555), where a release links them so
+//! <root>/objects.lock          who counts on objects, and who sweeps them (`gc.rs`)
+//! <root>/incoming/             objects being written; swept at opening
 //! ```
 //!
+//! A workstation's store keeps every object plain, since a release's tree is made of hard links to them
+//! ([`ObjectStore::open`]); a node's compresses what it takes in ([`ObjectStore::open_compressing`]). Both read either.
+//!
 //! Invariant: what stands under an object's name was hashed on its way there and had that digest, and its bytes were
-//! on the disk before the name was. A power cut can lose an object, never leave half of one.
+//! on the disk before the name was. A power cut can lose an object, never leave half of one. An object stands here in one
+//! of the two forms; in both only where a crash came between the second's arrival and the first's removal, and never
+//! in none: it is the plain form that gives way, so that two who take in the same object cannot remove each other's.
 //!
 //! Threats: a disk that flips bits, or somebody who edits an object. The store does not look again by itself;
-//! [`ObjectStore::verify`] does, for whoever scrubs.
+//! [`ObjectStore::verify`] does, and `fsck.rs` for all of them. A frame that decodes to more than the object's size, or
+//! asks for a window above 128 MiB, ends in an error there.
+
+mod at_rest;
+mod batch;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,18 +29,18 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use mirabelle_manifests::{Digest, Hasher, Mode};
 
+pub use self::at_rest::{Form, PlainReader};
+pub use self::batch::Batch;
 use crate::durable;
 
 /// How many bytes are copied and hashed at a time.
 const BUFFER_BYTES: usize = 256 << 10;
-/// A batch larger than this should be committed: what a power cut may cost stays small.
-const BATCH_BYTES: u64 = 256 << 20;
-const BATCH_OBJECTS: usize = 2000;
 
 /// A directory of objects.
 #[derive(Clone, Debug)]
 pub struct ObjectStore {
     root: PathBuf,
+    compresses: bool,
 }
 
 /// Why bytes did not become an object.
@@ -53,7 +64,7 @@ pub enum ObjectError {
         /// How many bytes there were; one more than `expected` stands for any number above.
         got: u64,
     },
-    /// The bytes could not be read from where they come.
+    /// The bytes could not be read from where they come, or not decoded.
     #[error("cannot read the bytes of object {object}")]
     Source {
         /// The object.
@@ -68,7 +79,8 @@ pub enum ObjectError {
 }
 
 impl ObjectStore {
-    /// Opens the store at `root`, making it if need be, and sweeps what was left half-written.
+    /// Opens the store at `root`, making it if need be, and sweeps what was left half-written. What it takes in, it keeps
+    /// plain.
     ///
     /// # Errors
     /// Any error of the file system.
@@ -76,45 +88,96 @@ impl ObjectStore {
         durable::remove_tree(&root.join("incoming"))?;
         fs::create_dir_all(root.join("incoming"))?;
         fs::create_dir_all(root.join("objects"))?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self::read_only(root))
+    }
+
+    /// As [`ObjectStore::open`], but what it takes in, it compresses where that pays.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn open_compressing(root: &Path) -> io::Result<Self> {
+        Ok(Self { compresses: true, ..Self::open(root)? })
     }
 
     /// A store for reading only: nothing is made or swept.
     pub fn read_only(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), compresses: false }
     }
 
-    /// Where an object is, or would be.
+    /// Where an object is, or would be, in its plain form.
     pub fn path(&self, object: Digest) -> PathBuf {
-        self.root.join("objects").join(object.fanned_out())
+        self.path_as(object, Form::Plain)
     }
 
-    /// True when the object is here with its full length.
+    fn path_as(&self, object: Digest, form: Form) -> PathBuf {
+        let plain = self.root.join("objects").join(object.fanned_out());
+        match form {
+            Form::Plain => plain,
+            Form::Zstd => plain.with_extension("zst"),
+            Form::Executable => plain.with_extension("x"),
+        }
+    }
+
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    pub(crate) fn objects_directory(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.root.join("objects.lock")
+    }
+
+    /// The form in which an object is here, and the file; `None` if it is not. Asked for in this order, an object
+    /// that changes its form meanwhile is always found.
+    pub fn locate(&self, object: Digest) -> Option<(Form, PathBuf)> {
+        let forms = [Form::Plain, Form::Zstd].map(|form| (form, self.path_as(object, form)));
+        forms.into_iter().find(|(_, path)| path.is_file())
+    }
+
+    /// True when the object is here with its full length: that of its file or, compressed, the one its frame states.
     pub fn holds(&self, object: Digest, size: u64) -> bool {
         fs::metadata(self.path(object)).is_ok_and(|found| found.is_file() && found.len() == size)
+            || at_rest::stated_size(&self.path_as(object, Form::Zstd)).is_ok_and(|found| found == size)
+    }
+
+    /// Opens an object's plain bytes, to be read once from the start.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if it is not here; any other error of the file system.
+    pub fn read(&self, object: Digest) -> io::Result<PlainReader> {
+        match PlainReader::open(&self.path(object), Form::Plain) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                PlainReader::open(&self.path_as(object, Form::Zstd), Form::Zstd)
+            }
+            opened => opened,
+        }
     }
 
     /// Reads an object through and compares its digest.
     pub fn verify(&self, object: Digest, size: u64) -> Result<(), ObjectError> {
-        let mut file = fs::File::open(self.path(object))?;
-        copy_verified(&mut file, &mut io::sink(), object, size)
+        copy_verified(&mut self.read(object)?, &mut io::sink(), object, size)
     }
 
-    /// Takes an object out, in both its forms.
+    /// Takes an object out, in every form.
     ///
     /// # Errors
     /// Any error of the file system but its absence.
     pub fn remove(&self, object: Digest) -> io::Result<()> {
-        durable::remove_file(&self.path(object))?;
-        durable::remove_file(&executable(&self.path(object)))
+        for form in [Form::Plain, Form::Zstd, Form::Executable] {
+            durable::remove_file(&self.path_as(object, form))?;
+        }
+        Ok(())
     }
 
-    /// Every object here, with its length, in no order.
+    /// Every object here, with the bytes of its file, in no order.
     ///
     /// # Errors
     /// Any error of the file system.
     pub fn objects(&self) -> io::Result<impl Iterator<Item = io::Result<(Digest, u64)>> + use<>> {
-        let directories = fs::read_dir(self.root.join("objects"))?;
+        let directories = fs::read_dir(self.objects_directory())?;
         Ok(directories.flat_map(|directory| match directory.and_then(|directory| list(&directory)) {
             Ok(objects) => objects.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
@@ -123,19 +186,22 @@ impl ObjectStore {
 
     /// Begins to take objects in.
     pub fn batch(&self) -> Batch {
-        Batch { store: self.clone(), staged: Vec::new(), bytes: 0 }
+        Batch::new(self.clone())
     }
 
-    /// Puts an object's bytes at `destination`: as a reflink or hard link where the file system has them, else as a
-    /// copy. The file is read-only either way.
+    /// Puts an object's bytes at `destination`: as a reflink or hard link where the file system has them and the object
+    /// is here plain, else as a copy. The file is read-only either way.
     ///
     /// # Errors
     /// Any error of the file system; the object's absence is [`io::ErrorKind::NotFound`].
     pub fn place(&self, object: Digest, mode: Mode, destination: &Path) -> io::Result<()> {
         let plain = self.path(object);
+        if let Some((Form::Zstd, _)) = self.locate(object) {
+            return self.place_decoded(object, mode, destination);
+        }
         let source = match mode {
             Mode::Regular => plain,
-            Mode::Executable => self.executable_form(&plain)?,
+            Mode::Executable => self.executable_form(object)?,
         };
         match fs::hard_link(&source, destination) {
             Ok(()) => Ok(()),
@@ -155,14 +221,28 @@ impl ObjectStore {
         }
     }
 
+    fn place_decoded(&self, object: Digest, mode: Mode, destination: &Path) -> io::Result<()> {
+        let mut reader = self.read(object)?;
+        let size = reader.size();
+        let mut file = fs::File::create_new(destination)?;
+        let copied = copy_verified(&mut reader, &mut file, object, size).map_err(|error| match error {
+            ObjectError::Store(error) => error,
+            wrong => io::Error::new(io::ErrorKind::InvalidData, wrong),
+        });
+        let bits = if mode == Mode::Executable { 0o555 } else { 0o444 };
+        copied.and_then(|()| set_mode(destination, bits)).inspect_err(|_| {
+            let _ = durable::remove_file(destination);
+        })
+    }
+
     /// Permissions belong to a file, not to a name, so an object that is linked as a program exists a second time.
-    fn executable_form(&self, plain: &Path) -> io::Result<PathBuf> {
-        let path = executable(plain);
-        let length = fs::metadata(plain)?.len();
+    fn executable_form(&self, object: Digest) -> io::Result<PathBuf> {
+        let (plain, path) = (self.path(object), self.path_as(object, Form::Executable));
+        let length = fs::metadata(&plain)?.len();
         if fs::metadata(&path).is_ok_and(|form| form.len() == length) {
             return Ok(path);
         }
-        let temporary = tempfile::Builder::new().tempfile_in(self.root.join("incoming"))?;
+        let temporary = tempfile::Builder::new().tempfile_in(self.incoming())?;
         fs::copy(plain, temporary.path())?;
         set_mode(temporary.path(), 0o555)?;
         // Its bytes before its name, as for every object.
@@ -172,18 +252,32 @@ impl ObjectStore {
     }
 }
 
-fn executable(plain: &Path) -> PathBuf {
-    plain.with_extension("x")
+/// The object and the form that a file of `objects/` stands for: `ab` and `cdef….zst`. `None` for anything else.
+pub(crate) fn parse_name(directory: &str, name: &str) -> Option<(Digest, Form)> {
+    let (stem, form) = match name.split_once('.') {
+        None => (name, Form::Plain),
+        Some((stem, "zst")) => (stem, Form::Zstd),
+        Some((stem, "x")) => (stem, Form::Executable),
+        Some(_) => return None,
+    };
+    let object: Digest = format!("{directory}{stem}").parse().ok()?;
+    // Neither capitals nor another place.
+    (object.fanned_out() == format!("{directory}/{stem}")).then_some((object, form))
 }
 
 fn list(directory: &fs::DirEntry) -> io::Result<Vec<(Digest, u64)>> {
     let prefix = directory.file_name();
+    let Some(prefix) = prefix.to_str() else { return Ok(Vec::new()) };
+    if !directory.file_type()?.is_dir() {
+        return Ok(Vec::new());
+    }
     let mut objects = Vec::new();
     for entry in fs::read_dir(directory.path())? {
         let entry = entry?;
-        let name = format!("{}{}", prefix.display(), entry.file_name().display());
-        if let Ok(digest) = name.parse() {
-            objects.push((digest, entry.metadata()?.len()));
+        let name = entry.file_name();
+        let name = name.to_str().and_then(|name| parse_name(prefix, name));
+        if let Some((object, Form::Plain | Form::Zstd)) = name {
+            objects.push((object, entry.metadata()?.len()));
         }
     }
     Ok(objects)
@@ -194,71 +288,8 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
-/// Objects on their way into a store. Dropped without [`Batch::commit`], it leaves nothing behind.
-#[must_use = "objects are in the store only after `commit`"]
-pub struct Batch {
-    store: ObjectStore,
-    staged: Vec<(Digest, tempfile::TempPath)>,
-    bytes: u64,
-}
-
-impl Batch {
-    /// Copies one object in from `source`, which must end after `size` bytes of digest `object`.
-    pub fn add(&mut self, source: &mut dyn Read, object: Digest, size: u64) -> Result<(), ObjectError> {
-        let mut temporary = tempfile::Builder::new().tempfile_in(self.store.root.join("incoming"))?;
-        copy_verified(source, temporary.as_file_mut(), object, size)?;
-        self.stage(object, size, temporary.into_temp_path())
-    }
-
-    /// Takes over a file that already holds an object's bytes, after reading it through; it moves into the store.
-    pub fn adopt(&mut self, path: &Path, object: Digest, size: u64) -> Result<(), ObjectError> {
-        copy_verified(&mut fs::File::open(path)?, &mut io::sink(), object, size)?;
-        let temporary =
-            tempfile::Builder::new().tempfile_in(self.store.root.join("incoming"))?.into_temp_path();
-        fs::rename(path, &temporary)?;
-        self.stage(object, size, temporary)
-    }
-
-    fn stage(&mut self, object: Digest, size: u64, path: tempfile::TempPath) -> Result<(), ObjectError> {
-        set_mode(&path, 0o444)?;
-        self.bytes += size;
-        self.staged.push((object, path));
-        Ok(())
-    }
-
-    /// True when it is time to commit and begin another.
-    pub fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.staged.len() >= BATCH_OBJECTS
-    }
-
-    /// The objects taken so far.
-    pub fn objects(&self) -> impl Iterator<Item = Digest> {
-        self.staged.iter().map(|(object, _)| *object)
-    }
-
-    /// Gives the objects their names: first their bytes are made to survive a power cut, all at once, then each is
-    /// renamed. The names themselves survive after the next sync; one that is lost is an object to fetch again.
-    ///
-    /// # Errors
-    /// Any error of the file system. What was already named stays; it is whole.
-    pub fn commit(self) -> io::Result<()> {
-        if self.staged.is_empty() {
-            return Ok(());
-        }
-        durable::sync_file_system(&self.store.root)?;
-        for (object, temporary) in self.staged {
-            let path = self.store.path(object);
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            temporary.persist(&path).map_err(|error| error.error)?;
-        }
-        Ok(())
-    }
-}
-
 /// Copies exactly `size` bytes of digest `object`, reading one byte past them to be sure they end there.
-fn copy_verified(
+pub(crate) fn copy_verified(
     source: &mut dyn Read,
     to: &mut dyn Write,
     object: Digest,

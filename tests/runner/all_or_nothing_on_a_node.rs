@@ -21,7 +21,7 @@ fn served_release(college: &mut College) -> Option<String> {
     if !college.node_root().join("served/metadata/timestamp.json").exists() {
         return None;
     }
-    college.node(["verify"]).succeeds();
+    college.node(["fsck"]).succeeds();
     college.start_node();
     let refreshed = college.workstation(0).run(["--json", "refresh"]).succeeds().json();
     college.kill_node();
@@ -133,10 +133,10 @@ fn wrong_objects_are_found_set_aside_and_fetched_again() {
     bytes[50_000] ^= 1;
     fs::write(&largest, bytes).unwrap();
 
-    college.node(["verify"]).fails(1, "does not have its digest");
+    college.node(["fsck", "--repair"]).fails(1, "does not have its digest");
     assert!(!largest.exists(), "it is not served any more");
     college.node(["sync"]).succeeds();
-    college.node(["verify"]).succeeds();
+    college.node(["fsck"]).succeeds();
 }
 
 fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {

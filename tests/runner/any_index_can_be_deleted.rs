@@ -40,7 +40,7 @@ fn deleting_or_damaging_the_index_costs_nothing() {
         let outcome = college.node(["--json", "sync"]).succeeds().json();
         assert_eq!(outcome["releases"].as_array().unwrap().len(), 1, "{name}");
         assert!(college.wan().down() - before < 10_000, "{name}: nothing is fetched again");
-        college.node(["verify"]).succeeds();
+        college.node(["fsck"]).succeeds();
     }
     college.start_node();
     college.workstation(0).run(["install", "hello"]).succeeds();

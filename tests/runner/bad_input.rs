@@ -99,7 +99,7 @@ fn what_is_not_there_is_named() {
     world.publisher(["review", "hello@1.0"]).fails(1, "`hello@1.0` was not submitted");
     world.publisher(["init", "--yes"]).fails(1, "is a repository already");
     let college = world.college("57001");
-    college.node(["verify"]).fails(1, "nothing is served yet");
+    college.node(["fsck"]).fails(1, "nothing is served yet");
     let workstation = college.workstation(0);
     workstation.run(["search", "x"]).fails(1, "this workstation has not asked its node yet");
     workstation.run(["run", "hello"]).fails(1, "`hello` is not installed");

@@ -483,6 +483,6 @@ fn a_catalogue_in_bins_lives_as_one_in_a_single_role() {
     world.publish();
     goes_on(&mut world, 2);
     world.publisher(["verify"]).succeeds();
-    world.college("57001").node(["verify"]).succeeds();
+    world.college("57001").node(["fsck"]).succeeds();
     world.publisher(["check"]).succeeds();
 }

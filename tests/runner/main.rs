@@ -1,6 +1,7 @@
 //! The promises of DESIGN.md, each in a file of its name.
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
+mod a_nodes_store;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;
 mod any_index_can_be_deleted;

@@ -23,7 +23,7 @@
 //! - *A frame that asks for much memory*: windows above [`MAX_WINDOW_LOG`] are refused.
 //! - *A server whose encoded copy is damaged, or of another file*: it is asked for again, plain.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -64,6 +64,25 @@ impl Encoding {
     pub(crate) fn from_token(token: &str) -> Option<Self> {
         [Self::Dcz, Self::Zstd].into_iter().find(|encoding| encoding.token().eq_ignore_ascii_case(token))
     }
+
+    /// True when `Accept-Encoding` names it, and not with a weight of nothing (RFC 9110, 12.5.3).
+    pub(crate) fn is_accepted(self, accepted: &str) -> bool {
+        accepted.split(',').any(|offer| {
+            let (token, parameters) = offer.split_once(';').unwrap_or((offer, ""));
+            let weight = parameters.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+            token.trim().eq_ignore_ascii_case(self.token()) && weight.is_none_or(|weight| weight > 0.0)
+        })
+    }
+}
+
+/// The plain bytes of a body with `Content-Encoding: zstd`. Whoever reads it knows where to stop.
+///
+/// # Errors
+/// Any error of zstd's.
+pub(crate) fn unzstd(body: impl BufRead) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    Ok(decoder)
 }
 
 /// The value of `Available-Dictionary`: a structured field of bytes (RFC 9842, 2.2; RFC 9651).
@@ -84,9 +103,7 @@ pub(crate) fn decode(
     let mut plain = Vec::new();
     match (encoding, dictionary) {
         (Encoding::Zstd, _) => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
-            decoder.window_log_max(MAX_WINDOW_LOG)?;
-            decoder.take(limit.saturating_add(1)).read_to_end(&mut plain)?;
+            unzstd(body)?.take(limit.saturating_add(1)).read_to_end(&mut plain)?;
         }
         (Encoding::Dcz, Some(dictionary)) => {
             let (header, frame) = body
@@ -185,12 +202,7 @@ impl EncodedForms {
         accepted: &str,
         dictionary: Option<&str>,
     ) -> Option<(PathBuf, Encoding)> {
-        let accepts = |encoding: Encoding| {
-            accepted.split(',').any(|offer| {
-                let (token, parameters) = offer.split_once(';').unwrap_or((offer, ""));
-                token.trim().eq_ignore_ascii_case(encoding.token()) && !parameters.contains("q=0")
-            })
-        };
+        let accepts = |encoding: Encoding| encoding.is_accepted(accepted);
         let dictionary = dictionary.and_then(|field| {
             let bytes = BASE64_STANDARD.decode(field.trim().strip_prefix(':')?.strip_suffix(':')?).ok()?;
             bytes.try_into().ok().map(Digest::from_bytes)
@@ -304,6 +316,8 @@ mod tests {
             ("dcz, zstd", Some(held.as_str()), Some(Encoding::Dcz)),
             ("zstd, DCZ", Some(held.as_str()), Some(Encoding::Dcz)),
             ("zstd", Some(held.as_str()), Some(Encoding::Zstd)),
+            ("dcz;q=0.5, zstd;q=0.1", Some(held.as_str()), Some(Encoding::Dcz)),
+            ("dcz; q=0.000, zstd", Some(held.as_str()), Some(Encoding::Zstd)),
             ("dcz;q=0, zstd", Some(held.as_str()), Some(Encoding::Zstd)),
             ("dcz, zstd", Some(other.as_str()), Some(Encoding::Zstd)),
             ("dcz, zstd", Some("nonsense"), Some(Encoding::Zstd)),

@@ -9,6 +9,8 @@
 //! - *An encoding that hides more than it may hold*: decoding stops at the same number of bytes (`encoding.rs`).
 //! - *A redirect to elsewhere*: not followed; a repository's files are where its base address says.
 
+mod object;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use futures_util::StreamExt;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
+pub(crate) use self::object::ObjectPartials;
 use crate::encoding::{self, Encoding};
 use crate::partial::{Partial, Writer};
 use crate::retry::RetryPolicy;
@@ -379,20 +382,34 @@ impl Fetcher {
         let whole = start == 0 && range.end == length;
         let asked = (!whole).then(|| (start..range.end, partial.etag().filter(|_| have > 0)));
         let response = self.send(url, asked).await?;
-        let (mut writer, have) = place(url, &response, &range, length, have, partial).await?;
-        let received = self.receive_into(url, response, have, expected, &mut writer).await;
+        let (writer, have) = place(url, &response, &range, length, have, partial).await?;
+        self.finish(url, response, have, (Some(expected), expected), partial, writer).await
+    }
+
+    /// Receives the rest of a partial download that is `have` bytes long already and will be as long as `expected` says, if
+    /// that is known, and no longer than `limit`.
+    async fn finish(
+        &self,
+        url: &reqwest::Url,
+        response: Response,
+        have: u64,
+        (expected, limit): (Option<u64>, u64),
+        partial: &Partial,
+        mut writer: Writer,
+    ) -> Result<(), Attempt> {
+        let received = self.receive_into(url, response, have, limit, &mut writer).await;
         // Also after a failure: what arrived is where the next attempt goes on.
         let received = match writer.finish().await {
             Ok(()) => received,
             Err(error) => Err(error.into()),
         };
-        match received {
-            Ok(have) if have == expected => Ok(()),
-            Ok(got) => {
+        match (received, expected) {
+            (Ok(got), Some(expected)) if got != expected => {
                 let error = FetchError::TooShort { url: url.to_string(), expected, got };
                 Err(Attempt::Failed { error, retry_after: None })
             }
-            Err(attempt) => {
+            (Ok(_), _) => Ok(()),
+            (Err(attempt), _) => {
                 match &attempt {
                     Attempt::Final(FetchError::TooLong { .. }) => partial.discard()?,
                     // A half-fetched file is worth less than the room it takes from everybody else.

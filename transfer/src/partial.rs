@@ -62,6 +62,11 @@ impl Partial {
         Ok(Writer::new(fs::tokio::OpenOptions::new().append(true).open(&self.path).await?))
     }
 
+    /// Forgets what comes after the first `length` bytes.
+    pub(crate) fn cut(&self, length: u64) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).open(&self.path)?.set_len(length)
+    }
+
     pub(crate) fn discard(&self) -> io::Result<()> {
         durable::remove_file(&self.path)?;
         durable::remove_file(&self.etag_path())

@@ -8,6 +8,8 @@
 //! - *A client that sends its request for ever*: a time limit on the header; bodies are not read.
 //! - *Too many clients*: connections are capped; the next ones wait to be accepted.
 
+mod object;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,6 +37,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::object::serve_object;
 use crate::encoding::EncodedForms;
 
 /// Connections served at once: a large college's workstations, each with a few.
@@ -49,6 +52,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 256 << 10;
 /// Files up to this size that may change are named by the digest of their content.
 const MAX_MUTABLE_BYTES: u64 = 1 << 20;
+
+/// What is named by its content may be kept for a year.
+const NEVER_CHANGES: &str = "public, max-age=31536000, immutable";
 
 /// The body of every response.
 pub type Body = BoxBody<Bytes, io::Error>;
@@ -172,7 +178,7 @@ async fn open(path: &Path, naming: Naming) -> io::Result<Option<Found>> {
     let (tag, cache) = match naming {
         Naming::Immutable => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            (name.into_owned(), "public, max-age=31536000, immutable")
+            (name.into_owned(), NEVER_CHANGES)
         }
         Naming::Mutable => {
             if length > MAX_MUTABLE_BYTES {
@@ -190,7 +196,28 @@ async fn open(path: &Path, naming: Naming) -> io::Result<Option<Found>> {
 
 async fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Response<Body> {
     let Found { mut file, length, etag, cache } = found;
-    let same = |name| headers.get(name).is_some_and(|value| *value == etag);
+    let (mut response, range) = match head(headers, length, &etag, cache) {
+        Ok(head) => head,
+        Err(answered) => return answered,
+    };
+    if *method == Method::GET {
+        if let Err(error) = file.seek(io::SeekFrom::Start(range.start)).await {
+            tracing::error!(%error, "file could not be served");
+            return problem(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read");
+        }
+        *response.body_mut() = stream(file, range.end - range.start);
+    }
+    response
+}
+
+/// The head of an answer and the bytes that its body is, of `length`; or the whole answer where it needs none.
+fn head(
+    headers: &HeaderMap,
+    length: u64,
+    etag: &HeaderValue,
+    cache: &'static str,
+) -> Result<(Response<Body>, Range<u64>), Response<Body>> {
+    let same = |name| headers.get(name).is_some_and(|value| value == etag);
     let mut response = Response::new(body(Bytes::new()));
     let fields = response.headers_mut();
     fields.insert(ETAG, etag.clone());
@@ -198,7 +225,7 @@ async fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Response<
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if same(IF_NONE_MATCH) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
+        return Err(response);
     }
 
     let whole = 0..length;
@@ -221,7 +248,7 @@ async fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Response<
                     if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
                         refusal.headers_mut().insert(CONTENT_RANGE, value);
                     }
-                    return refusal;
+                    return Err(refusal);
                 }
             }
         }
@@ -229,14 +256,7 @@ async fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Response<
     };
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    if *method == Method::GET {
-        if let Err(error) = file.seek(io::SeekFrom::Start(range.start)).await {
-            tracing::error!(%error, "file could not be served");
-            return problem(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read");
-        }
-        *response.body_mut() = stream(file, range.end - range.start);
-    }
-    response
+    Ok((response, range))
 }
 
 fn stream(file: fs_err::tokio::File, left: u64) -> Body {

@@ -43,6 +43,7 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,
         sync_every: settings.sync_every.clone(),
+        keep_unassigned: settings.keep_unassigned.clone(),
     };
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
     durable::write_atomically(&path, text.as_bytes())

@@ -1,11 +1,12 @@
 //! One file per command.
 
 mod config;
+mod fsck;
+mod gc;
 mod init;
 mod run;
 mod status;
 mod sync;
-mod verify;
 
 use clap::CommandFactory;
 use mirabelle_terminal::{Failure, Output, print_document, runtime};
@@ -36,7 +37,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Run => runtime()?.block_on(run::run(&context)),
         Command::Sync { dry_run } => runtime()?.block_on(sync::run(&context, dry_run)),
         Command::Status => status::run(&context),
-        Command::Verify => runtime()?.block_on(verify::run(&context)),
+        Command::Fsck { repair } => runtime()?.block_on(fsck::run(&context, repair)),
+        Command::Gc { dry_run } => runtime()?.block_on(gc::run(&context, dry_run)),
         Command::Config { check } => config::run(&context, check),
         Command::Print { kind } => print_document(kind, Cli::command()),
     }

@@ -1,10 +1,11 @@
 //! Objects one at a time, several at once: how a workstation gets them from its node.
 //!
-//! Small ones pass through memory; larger ones go to a [`Partial`] and resume. One task on the blocking pool checks
-//! them as they arrive and commits them together, every [`COMMIT_EVERY`].
+//! Small ones pass through memory; larger ones go to a partial download and resume. They travel compressed where the
+//! server has them so. One task on the blocking pool decodes and checks them as they arrive, each bounded by its signed
+//! size, and commits them together, every [`COMMIT_EVERY`].
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::time::Instant;
 
 use futures_util::StreamExt;
@@ -15,18 +16,21 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::{COMMIT_EVERY, ObtainError, ObtainPlan};
-use crate::fetch::{FetchError, Fetcher};
-use crate::partial::Partial;
+use crate::encoding::{Encoding, unzstd};
+use crate::fetch::{FetchError, Fetcher, ObjectPartials};
 
 /// Objects asked for at once.
 const CONCURRENT_OBJECTS: usize = 8;
 /// Objects up to this size pass through memory.
 const SMALL_OBJECT_BYTES: u64 = 1 << 20;
 
+/// Bytes of an encoded file read at a time.
+const READ_BYTES: usize = 128 << 10;
+
 /// One object, as it arrived.
 enum Fetched {
-    InMemory { object: Digest, size: u64, bytes: Vec<u8> },
-    OnDisk { object: Digest, size: u64, partial: Partial },
+    InMemory { object: Digest, size: u64, bytes: Vec<u8>, encoding: Option<Encoding> },
+    OnDisk { object: Digest, size: u64, partials: ObjectPartials, encoding: Option<Encoding> },
 }
 
 /// Fetches, checks and commits every missing object.
@@ -77,22 +81,39 @@ async fn fetch_object(
 ) -> Result<Fetched, FetchError> {
     let path = object_path(object);
     if size <= SMALL_OBJECT_BYTES {
-        return Ok(Fetched::InMemory { object, size, bytes: fetcher.bytes(&path, size).await? });
+        let (bytes, encoding) = fetcher.object_bytes(&path, size).await?;
+        return Ok(Fetched::InMemory { object, size, bytes, encoding });
     }
-    let partial = Partial::new(partials, &object.to_string());
-    let resumed = partial.length() > 0;
-    fetcher.range(&path, 0..size, size, &partial).await?;
-    if resumed && !is_object(partial.path().to_owned(), object).await? {
-        partial.discard()?;
-        fetcher.range(&path, 0..size, size, &partial).await?;
+    let partials = ObjectPartials::new(partials, &object.to_string());
+    let resumed = partials.length() > 0;
+    let mut encoding = fetcher.object(&path, size, &partials).await?;
+    if resumed && !is_object(partials.clone(), encoding, object, size).await? {
+        partials.discard()?;
+        encoding = fetcher.object(&path, size, &partials).await?;
     }
-    Ok(Fetched::OnDisk { object, size, partial })
+    Ok(Fetched::OnDisk { object, size, partials, encoding })
 }
 
-/// True when the file at `path` has the object's digest.
-async fn is_object(path: PathBuf, object: Digest) -> io::Result<bool> {
-    let hashing = spawn_blocking(move || Ok(digest(&mut fs_err::File::open(path)?)?.0 == object));
+/// True when the file that arrived holds the object.
+async fn is_object(
+    partials: ObjectPartials,
+    encoding: Option<Encoding>,
+    object: Digest,
+    size: u64,
+) -> io::Result<bool> {
+    let hashing = spawn_blocking(move || {
+        if encoding.is_none() {
+            return Ok(digest(&mut fs_err::File::open(partials.plain.path())?)?.0 == object);
+        }
+        let mut plain = open_encoded(&partials)?.take(size + 1);
+        // Whatever does not decode is not the object.
+        Ok(digest(&mut plain).is_ok_and(|(found, _)| found == object))
+    });
     hashing.await.map_err(io::Error::other)?
+}
+
+fn open_encoded(partials: &ObjectPartials) -> io::Result<impl Read> {
+    unzstd(BufReader::with_capacity(READ_BYTES, fs_err::File::open(partials.encoded.path())?))
 }
 
 /// Checks objects as they arrive and commits them in batches; those before a wrong one are kept.
@@ -101,12 +122,20 @@ fn take(mut arriving: mpsc::Receiver<Fetched>, store: &ObjectStore) -> Result<()
     let mut since = Instant::now();
     while let Some(fetched) = arriving.blocking_recv() {
         let taken = match fetched {
-            Fetched::InMemory { object, size, bytes } => batch.add(&mut bytes.as_slice(), object, size),
-            Fetched::OnDisk { object, size, partial } => {
-                let adopted = batch.adopt(partial.path(), object, size);
+            Fetched::InMemory { object, size, bytes, encoding: None } => {
+                batch.add(&mut bytes.as_slice(), object, size)
+            }
+            Fetched::InMemory { object, size, bytes, encoding: Some(_) } => {
+                batch.add(&mut unzstd(bytes.as_slice())?, object, size)
+            }
+            Fetched::OnDisk { object, size, partials, encoding } => {
+                let taken = match encoding {
+                    None => batch.adopt(partials.plain.path(), object, size),
+                    Some(_) => batch.add(&mut open_encoded(&partials)?, object, size),
+                };
                 // Right or wrong, it has served; adopted, it has moved.
-                partial.discard()?;
-                adopted
+                partials.discard()?;
+                taken
             }
         };
         if taken.is_err() {

@@ -88,7 +88,7 @@ fn main() {
     say("8. Everything is checked once more, down to the last byte");
     show(&world.publisher(["verify"]));
     let college = world.college(COLLEGE);
-    show(&college.node(["verify"]));
+    show(&college.node(["fsck"]));
     for number in [0, 1] {
         show(&college.workstation(number).run(["verify"]));
     }
