@@ -3,6 +3,7 @@
 //! | path | from |
 //! |---|---|
 //! | `/metadata/…`, `/targets/…`, `/routes/…` | `served/` |
+//! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store |
 //! | `/status` | `state.json`, for people and monitoring |
 //! | `/healthz` | 200 while the process answers |
@@ -37,6 +38,9 @@ pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<B
                 leave_doubt(&site.path(""));
             }
             response
+        }
+        Some(("deltas", _)) => {
+            serve_file(method, headers, &site.served().path(path.as_str()), Naming::Immutable).await
         }
         Some(("metadata" | "targets" | "routes", _)) => {
             let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");

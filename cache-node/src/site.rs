@@ -7,7 +7,7 @@
 //!   objects/         objects, by digest
 //!   incoming/        objects being written
 //!   partials/        downloads under way; they survive a restart
-//!   served/          the last complete catalogue: metadata/ targets/ routes/
+//!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
 //!   state.json       what the last sync came to
 //!   quarantine/      objects that `verify` found wrong
 //!   index/           the rebuildable index; delete it at will
@@ -21,7 +21,7 @@ use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_terminal::{Failure, OrFail};
-use mirabelle_transfer::MetadataStore;
+use mirabelle_transfer::{MetadataStore, WayKind};
 use serde::{Deserialize, Serialize};
 
 use crate::served::Served;
@@ -62,6 +62,19 @@ pub(crate) struct HeldRelease {
     pub(crate) release: Digest,
     pub(crate) objects: usize,
     pub(crate) bytes: u64,
+    /// How it came here, if that is still known.
+    #[serde(default)]
+    pub(crate) came: Option<Came>,
+}
+
+/// How a release came to the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Came {
+    pub(crate) by: WayKind,
+    /// In words: `delta from 1.0`.
+    pub(crate) way: String,
+    /// Bytes that were received for it.
+    pub(crate) received_bytes: u64,
 }
 
 impl Site {

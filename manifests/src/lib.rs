@@ -31,11 +31,11 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use jiff::Timestamp as Instant;
 pub use json::Json;
 pub use names::{NameError, PackageName, Platform, SiteId, Text, Version};
-pub use parts::ManifestParts;
 pub use packagers::{Packager, PackagerRefusal, Packagers};
+pub use parts::ManifestParts;
 pub use path::{EntryPath, PathError, PathPattern, TargetPath};
 pub use release::{
     Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, MAX_SBOM_BYTES,
     Mode, Node, Object, RELEASE_PLACEHOLDER, Release, ReleaseError, Sbom, SignedRelease, release_target,
 };
-pub use routes::Routes;
+pub use routes::{DeltaOffer, MAX_DELTA_OFFERS, MAX_ROUTES_BYTES, Routes};

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::release::{Entry, Frame, Release, ReleaseError};
 use crate::Json;
+use crate::release::{Entry, Frame, Release, ReleaseError};
 
 /// A `release.json` in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -262,6 +262,7 @@ impl Sounds for ObtainError {
     fn kind(&self) -> Kind {
         match self {
             Self::Fetch(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
             Self::NoRoute { .. } => Kind::Network,
             Self::Bundle { .. } | Self::Object { .. } => Kind::Trust,
             Self::Disk(error) => Sounds::kind(error),
@@ -272,6 +273,7 @@ impl Sounds for ObtainError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.advice(),
+            Self::Manifest(error) => error.advice(),
             Self::Disk(error) => error.advice(),
             Self::Bundle { .. } | Self::Object { .. } => Some("nothing of it was kept".to_owned()),
             Self::NoRoute { .. } | Self::Task(_) => None,

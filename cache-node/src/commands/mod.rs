@@ -2,6 +2,7 @@
 
 mod config;
 mod init;
+mod routes;
 mod run;
 mod status;
 mod sync;
@@ -35,6 +36,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init { trusted_root } => init::run(&context, &trusted_root),
         Command::Run => runtime()?.block_on(run::run(&context)),
         Command::Sync { dry_run } => runtime()?.block_on(sync::run(&context, dry_run)),
+        Command::Routes { package, release, from } => {
+            let question =
+                routes::Question { package: &package, version: release.as_ref(), from: from.as_deref() };
+            runtime()?.block_on(routes::run(&context, &question))
+        }
         Command::Status => status::run(&context),
         Command::Verify => runtime()?.block_on(verify::run(&context)),
         Command::Config { check } => config::run(&context, check),

@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut verified = Verified { releases: 0, bundle_bytes: 0, sboms: 0, assignments };
     for entry in network.catalogue.iter() {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
-        let (release, _) = fetch_release(&fetcher, &network, entry)
+        let (release, _) = fetch_release(&fetcher, &network, entry, None)
             .await
             .or_fail(|| format!("`{label}` does not verify"))?;
         if let Some(expected) = release.sbom {
