@@ -23,6 +23,7 @@ use std::io;
 
 use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
+use mirabelle_content::delta::EncodeError;
 use mirabelle_content::{ObjectError, StagingError, TreeError};
 use mirabelle_keys::{KeyringError, SealError, SigningError};
 use mirabelle_manifests::tuf::{MetadataError, SignError};
@@ -311,6 +312,23 @@ impl Sounds for WriteError {
         match self {
             Self::Changed(_) => None,
             Self::Io(error) => error.advice(),
+        }
+    }
+}
+
+impl Sounds for EncodeError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Manifest(_) => Kind::Trust,
+            Self::Wrong(_) => Kind::Machine,
+            Self::Io(error) => Sounds::kind(error),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => error.advice(),
+            Self::Manifest(_) | Self::Wrong(_) => None,
         }
     }
 }

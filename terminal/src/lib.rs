@@ -21,5 +21,5 @@ pub use failure::{Failure, Kind, OrFail};
 pub use output::Output;
 pub use progress::{Bar, watch};
 pub use run::{runtime, start, stop_signal};
-pub use table::{Table, bytes};
+pub use table::{ByteCount, ByteCountError, Table, bytes};
 pub use ways::ways;
