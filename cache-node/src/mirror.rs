@@ -219,9 +219,22 @@ impl Mirror {
             tracing::info!(package = %entry.listing.name, version = %entry.listing.version, %by, way,
                 received_bytes, "release was received");
         }
+        let held = HeldRelease::of(&obtained.release, came);
+        self.remember(&held)?;
         self.site.served().add_release(entry, &obtained.manifest, obtained.deltas)?;
         self.index.mark_complete(entry.digest);
-        Ok((HeldRelease::of(&obtained.release, came), new))
+        Ok((held, new))
+    }
+
+    /// Keeps how a release came at once: a sync that is killed later does not forget it.
+    fn remember(&self, held: &HeldRelease) -> Result<(), Failure> {
+        if held.came.is_none() {
+            return Ok(());
+        }
+        let mut state = self.site.state();
+        state.releases.retain(|known| known.release != held.release);
+        state.releases.push(held.clone());
+        self.site.write_state(&state)
     }
 
     async fn request<'a>(

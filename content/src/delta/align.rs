@@ -148,18 +148,12 @@ impl<'a> Index<'a> {
             }
         };
         let mut rank = low;
-        while rank > first
-            && low - rank < NEIGHBOURS
-            && (rank == low && below == length || rank < low && shared(rank - 1) >= length)
-        {
+        while rank > first && low - rank < NEIGHBOURS && (rank == low && below == length || rank < low && shared(rank - 1) >= length) {
             rank -= 1;
             consider(rank);
         }
         let mut rank = low;
-        while rank < end
-            && rank - low < NEIGHBOURS
-            && (rank == low && above == length || rank > low && shared(rank) >= length)
-        {
+        while rank < end && rank - low < NEIGHBOURS && (rank == low && above == length || rank > low && shared(rank) >= length) {
             consider(rank);
             rank += 1;
         }
@@ -363,9 +357,7 @@ mod tests {
 
     #[test]
     fn strange_sides_are_aligned() {
-        for (old, new) in
-            [(&b""[..], &b"abc"[..]), (b"abc", b""), (b"a", b"a"), (&[0; 100_000], &[0; 70_000])]
-        {
+        for (old, new) in [(&b""[..], &b"abc"[..]), (b"abc", b""), (b"a", b"a"), (&[0; 100_000], &[0; 70_000])] {
             check(old, new);
         }
         check(&[0; 1000], &[&noise(50, 4), &[0; 5000][..]].concat());

@@ -395,12 +395,9 @@ mod tests {
     #[test]
     fn numbers_of_every_length_come_back() {
         let mut values: Vec<u64> = (0..300).collect();
-        values.extend(
-            (0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61),
-        );
+        values.extend((0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61));
         round_trip(&values, Number::new, |m, c, v| m.code(c, v), |m, c| m.code(c, 0));
-        let signed: Vec<i64> =
-            values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
+        let signed: Vec<i64> = values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
         round_trip(&signed, Number::new, |m, c, v| m.signed(c, v), |m, c| m.signed(c, 0));
     }
 

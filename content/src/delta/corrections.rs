@@ -41,8 +41,7 @@ impl Run<'_> {
     pub(super) fn whole_fields(old: Option<&OldImage>, from: u64, limit: u64) -> u64 {
         let Some(old) = old else { return limit };
         let end = from + limit - old.start;
-        let cut =
-            old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
+        let cut = old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
         cut.map_or(limit, |(at, _)| (old.start + at).saturating_sub(from)).max(1)
     }
 }

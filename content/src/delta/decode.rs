@@ -68,8 +68,7 @@ pub(super) fn decode(
     let mut openings = Openings::new();
     for member in &mut new_members {
         member.opened = openings.code(&mut coder, None);
-        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents))
-        {
+        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents)) {
             return Err(DeltaError::Malformed("an archive unpacks to too much"));
         }
     }

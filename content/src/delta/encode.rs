@@ -104,14 +104,9 @@ pub(super) fn encode(
     if std::env::var_os("DELTA_DEBUG").is_some() {
         eprintln!(
             "rest {} lists {} pieces {} corrections {} text {}/{} words {}/{}",
-            rest.1.len(),
-            lists.len(),
-            windows.iter().map(|w| w.pieces).sum::<u64>(),
-            windows.iter().map(|w| w.corrections).sum::<u64>(),
-            text.size,
-            text.length,
-            words.size,
-            words.length
+            rest.1.len(), lists.len(),
+            windows.iter().map(|w| w.pieces).sum::<u64>(), windows.iter().map(|w| w.corrections).sum::<u64>(),
+            text.size, text.length, words.size, words.length
         );
     }
 
@@ -150,9 +145,8 @@ fn manifest(
                 manifest: target.held.manifest.len() as u64,
                 installed: target.release.installed_size(),
             };
-            let of_base = base.map_or((&[][..], &[][..]), |base| {
-                (&base.release.entries[..], &base.release.bundle.frames[..])
-            });
+            let of_base =
+                base.map_or((&[][..], &[][..]), |base| (&base.release.entries[..], &base.release.bundle.frames[..]));
             code_lists(&mut coder, of_base, Some(&lists), limits).map_err(EncodeError::Wrong)?;
             (false, &parts.rest[..])
         }
@@ -201,8 +195,7 @@ fn plan_windows(new: &Side, old: &Side) -> Vec<(Range<u64>, Range<u64>)> {
         let old_range = if old.length <= WINDOW_BYTES {
             0..old.length
         } else {
-            let middle =
-                u128::from(u64::midpoint(start, end)) * u128::from(old.length) / u128::from(new.length);
+            let middle = u128::from(u64::midpoint(start, end)) * u128::from(old.length) / u128::from(new.length);
             let from = u64::try_from(middle).unwrap_or(0).saturating_sub(WINDOW_BYTES / 2);
             let from = from.min(old.length - WINDOW_BYTES);
             from..from + WINDOW_BYTES
@@ -231,8 +224,7 @@ fn encode_window(
 
     let mut coder = Encoder::new();
     let mut model = Pieces::new();
-    let shift =
-        |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
+    let shift = |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
     for piece in pieces.iter().map(|piece| Some(shift(piece))).chain([None]) {
         model.code(&mut coder, piece, range.end - range.start);
     }
@@ -361,24 +353,13 @@ fn align_images(
     let index = Index::new(&old_bytes);
     let mut pieces = Vec::new();
     for piece in align(&index, &new_bytes, [(0..new_bytes.len(), Taste::CODE)]) {
-        split(
-            piece,
-            old_images.iter().map(|i| (i.start, i.length)),
-            new_images.iter().map(|i| (i.start, i.length)),
-            &mut pieces,
-        );
+        split(piece, old_images.iter().map(|i| (i.start, i.length)), new_images.iter().map(|i| (i.start, i.length)), &mut pieces);
     }
     Ok(pieces)
 }
 
 /// Appends an image without the relative operands of its code.
-fn append_blanked(
-    bytes: &mut Vec<u8>,
-    side: &Side,
-    start: u64,
-    length: u64,
-    image: &Image,
-) -> io::Result<()> {
+fn append_blanked(bytes: &mut Vec<u8>, side: &Side, start: u64, length: u64, image: &Image) -> io::Result<()> {
     let from = bytes.len();
     bytes.append(&mut side.window(start, start + length)?);
     for (offset, kind) in image.fields(0, length) {

@@ -283,7 +283,8 @@ impl Coding<'_> {
             _ => (0, Mode::Regular, None, 0),
         };
         let context = known.is_some_and(|(_, mode, ..)| mode == Mode::Executable);
-        let executable = coder.bit(&mut models.modes[usize::from(context)], given_mode == Mode::Executable);
+        let executable =
+            coder.bit(&mut models.modes[usize::from(context)], given_mode == Mode::Executable);
         let mode = if executable { Mode::Executable } else { Mode::Regular };
 
         // What it holds.
@@ -337,10 +338,8 @@ impl Coding<'_> {
             }
             _ => return Err(DeltaError::Malformed("a file holds nothing")),
         };
-        self.installed = self
-            .installed
-            .checked_sub(size)
-            .ok_or(DeltaError::Malformed("its files are larger than signed"))?;
+        self.installed =
+            self.installed.checked_sub(size).ok_or(DeltaError::Malformed("its files are larger than signed"))?;
 
         // Its frame: objects that are the same share one.
         let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));

@@ -151,7 +151,12 @@ pub fn decode(
 }
 
 /// Decodes what was encoded, and compares.
-fn check(base: Option<Held<'_>>, target: Held<'_>, scratch: &Path, delta: &Path) -> Result<(), EncodeError> {
+fn check(
+    base: Option<Held<'_>>,
+    target: Held<'_>,
+    scratch: &Path,
+    delta: &Path,
+) -> Result<(), EncodeError> {
     let release = SignedRelease::parse(target.manifest).map_err(EncodeError::Manifest)?;
     let expected = Expected {
         manifest: release.digest,
@@ -233,11 +238,7 @@ struct Compare {
 
 impl decode::TakeObjects for Compare {
     fn small(&mut self, _: &[u8], object: Digest) -> Result<(), DeltaError> {
-        if self.known.contains(&object) {
-            Ok(())
-        } else {
-            Err(DeltaError::Malformed("an object came out wrong"))
-        }
+        if self.known.contains(&object) { Ok(()) } else { Err(DeltaError::Malformed("an object came out wrong")) }
     }
 
     fn large(&mut self, _: &Path, object: Digest, _: u64) -> Result<(), DeltaError> {

@@ -84,8 +84,7 @@ pub(super) fn close(recipe: &[u8], contents: &[u8], limit: u64) -> Result<Vec<u8
     let mut contents = contents;
     let mut file = Vec::new();
     let take = |contents: &mut &[u8], length: u64| -> Result<Vec<u8>, DeltaError> {
-        let length =
-            usize::try_from(length).ok().filter(|length| *length <= contents.len()).ok_or_else(bad)?;
+        let length = usize::try_from(length).ok().filter(|length| *length <= contents.len()).ok_or_else(bad)?;
         let mut taken = vec![0; length];
         contents.read_exact(&mut taken)?;
         Ok(taken)
@@ -109,11 +108,7 @@ pub(super) fn close(recipe: &[u8], contents: &[u8], limit: u64) -> Result<Vec<u8
 
 /// Where deflate streams begin, in order.
 fn streams_of(file: &[u8]) -> Vec<usize> {
-    if file.starts_with(b"\x1f\x8b\x08") {
-        gzip(file).into_iter().collect()
-    } else {
-        zip(file).unwrap_or_default()
-    }
+    if file.starts_with(b"\x1f\x8b\x08") { gzip(file).into_iter().collect() } else { zip(file).unwrap_or_default() }
 }
 
 /// RFC 1952: a fixed header, then what its flags say.
@@ -183,9 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_no_archive_stays_closed() {
-        for file in
-            [&b""[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\x1f\x8b\x08\xff\0\0\0\0\0\0\xff\xff", &[0; 100]]
-        {
+        for file in [&b""[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\x1f\x8b\x08\xff\0\0\0\0\0\0\xff\xff", &[0; 100]] {
             assert!(open(file, true).is_none());
         }
         let cut = archive();

@@ -198,13 +198,7 @@ pub(super) struct Span {
 pub(super) const SPAN_BYTES: u64 = 64 << 10;
 
 /// Cuts the new bytes from `at` on, up to `end`, into spans. `old` is where they are copied from, if they are.
-pub(super) fn next_span(
-    new: &[Item],
-    old_items: &[Item],
-    at: u64,
-    end: u64,
-    old: Option<u64>,
-) -> Option<Span> {
+pub(super) fn next_span(new: &[Item], old_items: &[Item], at: u64, end: u64, old: Option<u64>) -> Option<Span> {
     let (index, item) = item_at(new, at).filter(|_| at < end)?;
     let head_end = item.start + HEAD_BYTES as u64;
     let body = at >= head_end;

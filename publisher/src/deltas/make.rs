@@ -52,14 +52,20 @@ pub(crate) struct Made {
 }
 
 /// A window of the encoder: so much of each side is aligned at once (`content/src/delta/`).
-const WINDOW_BYTES: u64 = 192 << 20;
+const WINDOW_BYTES: u64 = 256 << 20;
 /// Whatever the releases' size.
 const BASE_MEMORY_BYTES: u64 = 128 << 20;
 
-/// Bytes of memory that making a delta takes at most: 1.6 GiB for two full windows, measured.
+/// Bytes of memory that making a delta takes at most: seven for each old byte of a window, and room for the new ones.
 fn memory_needed(pair: &Pair) -> u64 {
     let window = |entry: &CatalogueEntry| entry.listing.installed_size.min(WINDOW_BYTES);
-    BASE_MEMORY_BYTES + (window(&pair.to) + pair.from.as_ref().map_or(0, window)) * 17 / 4
+    BASE_MEMORY_BYTES + 2 * window(&pair.to) + 7 * pair.from.as_ref().map_or(0, window)
+}
+
+/// The most bytes that a delta may have to be worth keeping. A pack that saves next to nothing only takes room.
+fn worth_bytes(pair: &Pair) -> u64 {
+    let bundle = pair.to.listing.download_size;
+    if pair.from.is_some() { bundle.saturating_sub(1) } else { bundle - bundle / 50 }
 }
 
 /// Deltas that wait, and memory that is taken.
@@ -179,7 +185,7 @@ impl Deltas<'_> {
                 return Err(error).or_fail(what);
             }
         };
-        if size >= pair.to.listing.download_size {
+        if size > worth_bytes(pair) {
             drop(file);
             durable::remove_file(&new).or_fail(what)?;
             self.note_worthless(pair, &format!("{size} bytes"))?;
