@@ -20,8 +20,8 @@ mod read;
 mod write;
 
 pub use read::{BundleError, read_frame, verify_bundle};
-pub(crate) use write::{entry_tar_bytes, similarity};
 pub use write::{DEFAULT_LEVEL, WriteError, WriteOptions, write_bundle};
+pub(crate) use write::{entry_tar_bytes, similarity};
 
 /// Bytes of tar in one frame of small files: enough that files find what resembles them, little enough that level 19
 /// compresses one within some 90 MB of memory.

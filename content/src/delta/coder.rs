@@ -147,7 +147,20 @@ impl Default for Bit {
 }
 
 /// What is seen after this many others counts as much as they did: statistics drift.
-const MEMORY: u32 = 160;
+const MEMORY: usize = 160;
+
+/// 1/(n + 1.5) in 16 bits, for every number of bits seen.
+const SHARES: [i32; MEMORY + 1] = {
+    let mut shares = [0; MEMORY + 1];
+    let mut seen = 0;
+    while seen <= MEMORY {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 2^17")]
+        let share = ((1 << 17) / (2 * seen + 3)) as i32;
+        shares[seen] = share;
+        seen += 1;
+    }
+    shares
+};
 
 impl Bit {
     fn probability(self) -> u32 {
@@ -155,12 +168,13 @@ impl Bit {
     }
 
     fn learn(&mut self, bit: bool) {
-        let (probability, seen) = (self.0 >> 10, self.0 & 1023);
+        let seen = ((self.0 & 1023) as usize).min(MEMORY);
+        let probability = (self.0 >> 10).cast_signed();
         let target = if bit { (1 << 22) - 1 } else { 0 };
-        // Towards the target by 1/(seen + 1.5).
-        let step = (i64::from(target) - i64::from(probability)) * 2 / i64::from(2 * seen + 3);
-        let probability = u32::try_from(i64::from(probability) + step).unwrap_or(0);
-        self.0 = probability << 10 | (seen + 1).min(MEMORY);
+        let step = (i64::from(target - probability) * i64::from(SHARES[seen])) >> 16;
+        #[expect(clippy::cast_possible_truncation, reason = "no larger than the distance to the target")]
+        let probability = (probability + step as i32).cast_unsigned();
+        self.0 = (probability << 10) | ((self.0 & 1023) + u32::from(seen < MEMORY));
     }
 }
 
@@ -210,7 +224,7 @@ impl Number {
     /// Codes a number below 2^62.
     pub(super) fn code<C: Coder>(&mut self, coder: &mut C, value: u64) -> u64 {
         let value = value + 1;
-        let length = self.length.code(coder, 63 - value.leading_zeros());
+        let length = self.length.code(coder, value.ilog2());
         let mut result: u64 = 1;
         for place in (0..length).rev() {
             // The bits so far, a leading one before them.
@@ -235,32 +249,31 @@ impl Number {
 /// Stretch and squash of logistic mixing (Mahoney, 4.3.2), as tables.
 #[derive(Debug)]
 struct Logistic {
-    stretch: Vec<i32>,
-    squash: Vec<i32>,
+    stretch: Box<[i16; 4096]>,
+    squash: Box<[u16; 4096]>,
 }
 
 impl Logistic {
     fn new() -> Self {
         // squash(x) = 65536 / (1 + e^(-x/256)), by integers alone so that every machine has the same table.
-        let squash: Vec<i32> = (0..4096).map(|index| squash_exact(index - 2048)).collect();
-        let mut stretch = vec![0; 4096];
+        let mut squash = Box::new([0; 4096]);
+        let mut stretch = Box::new([2047; 4096]);
         let mut next = 0_usize;
-        for (index, value) in squash.iter().enumerate() {
-            let bound = usize::try_from(value / 16).unwrap_or(0);
-            while next <= bound && next < 4096 {
-                stretch[next] = i32::try_from(index).unwrap_or(0) - 2048;
+        for (value, x) in squash.iter_mut().zip(-2048_i16..) {
+            *value = squash_exact(i32::from(x));
+            // The least x whose probability is no less.
+            let bound = usize::from(*value / 16);
+            while next <= bound {
+                stretch[next] = x;
                 next += 1;
             }
-        }
-        for rest in &mut stretch[next..] {
-            *rest = 2047;
         }
         Self { stretch, squash }
     }
 }
 
 /// 65536 / (1 + e^(-x/256)) by a series in 32.32 fixed point.
-fn squash_exact(x: i32) -> i32 {
+fn squash_exact(x: i32) -> u16 {
     // e^(|x|/256) = (e^(1/256))^|x|
     const STEP: u64 = 4_311_777_076; // e^(1/256) in 32.32
     let mut power: u128 = 1 << 32;
@@ -269,8 +282,8 @@ fn squash_exact(x: i32) -> i32 {
     }
     // For x ≥ 0: p = e^x / (1 + e^x).
     let share = (power << 16) / (power + (1 << 32));
-    let share = i32::try_from(share).unwrap_or(65_535).clamp(1, 65_535);
-    if x >= 0 { share } else { 65_536 - share }
+    let share = u16::try_from(share).unwrap_or(u16::MAX);
+    if x >= 0 { share } else { u16::MAX - share + 1 }
 }
 
 /// A bit under several contexts at once, whose predictions are mixed.
@@ -312,14 +325,13 @@ impl<const N: usize> Mixed<N> {
         let mut sum = 0_i64;
         let weights = &mut self.weights[selector];
         for index in 0..N {
-            let table = &self.tables[index];
+            let table = &self.tables[index][..];
             let model = table[places[index] & (table.len() - 1)];
-            inputs[index] = self.logistic.stretch[(model.probability() >> 4) as usize];
+            inputs[index] = i32::from(self.logistic.stretch[(model.probability() >> 4) as usize]);
             sum += i64::from(inputs[index]) * i64::from(weights[index]);
         }
-        let mixed = i32::try_from((sum >> 16).clamp(-2047, 2047)).unwrap_or(0);
-        let probability = self.logistic.squash[usize::try_from(mixed + 2048).unwrap_or(0)];
-        let probability = probability.clamp(32, 65_535 - 32);
+        let mixed = usize::try_from((sum >> 16).clamp(-2048, 2047) + 2048).unwrap_or(0);
+        let probability = i32::from(self.logistic.squash[mixed & 4095]).clamp(32, 65_535 - 32);
         let bit = coder.bit_with(probability.unsigned_abs(), bit);
         let error = (if bit { 65_535 } else { 0 }) - probability;
         for index in 0..N {
@@ -395,15 +407,18 @@ mod tests {
     #[test]
     fn numbers_of_every_length_come_back() {
         let mut values: Vec<u64> = (0..300).collect();
-        values.extend((0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61));
-        round_trip(&values, Number::new, |m, c, v| m.code(c, v), |m, c| m.code(c, 0));
-        let signed: Vec<i64> = values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
-        round_trip(&signed, Number::new, |m, c, v| m.signed(c, v), |m, c| m.signed(c, 0));
+        values.extend(
+            (0..62).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits]).filter(|value| *value < 1 << 61),
+        );
+        round_trip(&values, Number::new, Number::code, |m, c| m.code(c, 0));
+        let signed: Vec<i64> =
+            values.iter().flat_map(|v| [(v >> 1).cast_signed(), -(v >> 1).cast_signed()]).collect();
+        round_trip(&signed, Number::new, Number::signed, |m, c| m.signed(c, 0));
     }
 
     #[test]
     fn what_repeats_costs_little() {
-        let size = round_trip(&[7_u64; 10_000], Number::new, |m, c, v| m.code(c, v), |m, c| m.code(c, 0));
+        let size = round_trip(&vec![7_u64; 10_000], Number::new, Number::code, |m, c| m.code(c, 0));
         assert!(size < 100, "{size} bytes");
         let bytes: Vec<u8> = (0..10_000_u32).map(|i| if i % 3 == 0 { b'a' } else { b'b' }).collect();
         let mut last = 0;

@@ -41,7 +41,8 @@ impl Run<'_> {
     pub(super) fn whole_fields(old: Option<&OldImage>, from: u64, limit: u64) -> u64 {
         let Some(old) = old else { return limit };
         let end = from + limit - old.start;
-        let cut = old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
+        let cut =
+            old.image.fields(end.saturating_sub(8), end).find(|(at, kind)| at + kind.width() as u64 > end);
         cut.map_or(limit, |(at, _)| (old.start + at).saturating_sub(from)).max(1)
     }
 }
@@ -59,9 +60,11 @@ const OTHER: u32 = 15;
 /// Errors of more bits than this are coded byte by byte: what stands there is no address any more.
 const MAX_ERROR: u64 = 1 << 34;
 
-/// Bytes after one that differs of which each is asked whether it differs too: differences come in groups, and at places
-/// that look alike.
-const ZONE: u64 = 32;
+/// How many bytes after one that differs are asked each whether it differs too: differences come in groups, and at
+/// places that look alike. Text gains from far, code only nearby (measured).
+const ZONE: [u64; 2] = [64, 16];
+/// The longest of them.
+const FARTHEST: u64 = 63;
 
 /// Where in a group of differences the coding stands.
 #[derive(Clone, Copy, Debug)]
@@ -191,11 +194,11 @@ impl Corrections {
     ) -> bool {
         let near = Neighbours::of(run, at, new);
         let class = u64::from(run.images.is_some());
-        let since = self.since.min(ZONE);
+        let since = self.since.min(FARTHEST);
         let contexts = [
             near.old | near.old_before << 8 | near.old_after << 16 | 1 << 56,
             near.old | near.old_after << 8 | near.old_next << 16 | near.old_before << 24 | 2 << 56,
-            since | (self.last_gap.min(63)) << 8 | class << 16 | (run.new + at as u64 & 3) << 20 | 3 << 56,
+            since | (self.last_gap.min(63)) << 8 | class << 16 | ((run.new + at as u64) & 3) << 20 | 3 << 56,
             near.old | near.new_before << 8 | near.new_last << 16 | 4 << 56,
             self.flagged & 0xfff | class << 16 | 5 << 56,
             near.old | since << 8 | u64::from(self.last[0]) << 16 | class << 24 | 6 << 56,
@@ -229,7 +232,7 @@ impl Corrections {
         self.last = [difference, self.last[0]];
         self.last_gap = self.since;
         self.since = 0;
-        self.state = State::Zone(ZONE);
+        self.state = State::Zone(ZONE[usize::from(run.images.is_some())]);
     }
 
     fn field<C: Coder>(

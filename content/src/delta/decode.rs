@@ -68,20 +68,23 @@ pub(super) fn decode(
     let mut openings = Openings::new();
     for member in &mut new_members {
         member.opened = openings.code(&mut coder, None);
-        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents)) {
+        if member.opened.is_some_and(|(recipe, contents)| !opened::is_bounded(member.size, recipe, contents))
+        {
             return Err(DeltaError::Malformed("an archive unpacks to too much"));
         }
     }
-    let old_opened = coder.bit_with(1 << 15, false);
-    coder.finish()?;
+    let any_opened = Openings::any(&mut coder, false);
     let nothing = Nothing;
     let old_objects = base.map_or(&nothing as _, |base| base.objects);
-    let old = Side::write(&mut old_members, old_objects, scratch, &mut |_, member| {
-        if !old_opened {
+    let old = Side::write(&mut old_members, old_objects, scratch, &mut |member| {
+        if !any_opened {
             return Ok(None);
         }
-        Ok(read_archive(old_objects, member)?.and_then(|file| opened::open(&file, false)))
+        let Some(file) = read_archive(old_objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        Ok(opened::open(&file, &streams, false, &mut |_| openings.choice(&mut coder, false)))
     })?;
+    coder.finish()?;
 
     // The contents.
     let new_items = items(&new_members);
@@ -349,17 +352,16 @@ impl Spans for Reading<'_> {
 
     fn done(&mut self, span: Span, buffer: &[u8], images: &mut [Option<NewImage>]) -> Result<(), DeltaError> {
         let item = self.items[span.item];
-        let (index, mut output, mut head) = match self.current.take() {
-            Some(current) => current,
-            None => {
-                let in_memory = item.part != Part::Whole || item.length <= SMALL_OBJECT_BYTES;
-                let output = if in_memory {
-                    Output::Memory(Vec::new())
-                } else {
-                    Output::File(tempfile::NamedTempFile::new_in(self.scratch)?, Hasher::default())
-                };
-                (span.item, output, Vec::new())
-            }
+        let (index, mut output, mut head) = if let Some(current) = self.current.take() {
+            current
+        } else {
+            let in_memory = item.part != Part::Whole || item.length <= SMALL_OBJECT_BYTES;
+            let output = if in_memory {
+                Output::Memory(Vec::new())
+            } else {
+                Output::File(tempfile::NamedTempFile::new_in(self.scratch)?, Hasher::default())
+            };
+            (span.item, output, Vec::new())
         };
         if index != span.item {
             return Err(DeltaError::Malformed("its runs are out of order"));

@@ -13,17 +13,20 @@ use fs_err as fs;
 use mirabelle_manifests::{Digest, Entry, ManifestParts, Node, Release, SignedRelease};
 
 use super::align::{Index, Piece, Taste, align};
-use super::coder::{Coder, Encoder};
+use super::coder::Encoder;
 use super::container::{self, Header, Window};
 use super::corrections::Gaps;
 use super::image::{HEAD_BYTES, Image, ReadAt};
 use super::manifest::{Limits, Lists, code_lists, stand_in};
-use super::opened;
+use super::opened::{self, Stream};
 use super::pieces::Pieces;
 use super::relocate::{NewImage, OldImage, Relocator};
-use super::sides::{Item, ItemBytes, Member, Part, Side, Span, members, read_archive};
+use super::sides::{Item, ItemBytes, Member, Part, Side, Span, item_at, members, read_archive};
 use super::stream::{Likeness, compress, scratch_file};
 use super::window::{Spans, WindowLayout, code_spans, old_images};
+use crate::bundle::similarity;
+use crate::held::ReadObjects;
+
 use super::{DeltaError, EncodeError, EncodeOptions, Held, MAX_PIECES, Openings, WINDOW_BYTES, corrections};
 
 /// A release on either side.
@@ -63,29 +66,43 @@ pub(super) fn encode(
     });
 
     // The two sides.
+    let nothing = super::Nothing;
+    let old_objects = base.as_ref().map_or(&nothing as _, |base| base.held.objects);
+    let shared = shared_streams((&old_members, old_objects), (&new_members, target.held.objects))?;
+    let differs = |stream: Stream, file: &[u8]| {
+        stream.bytes(file).is_none_or(|bytes| !shared.contains(&Digest::of(bytes)))
+    };
     let mut any_opened = false;
-    let new = Side::write(&mut new_members, target.held.objects, scratch, &mut |_, member| {
-        let opened = read_archive(target.held.objects, member)?.and_then(|file| opened::open(&file, true));
+    let new = Side::write(&mut new_members, target.held.objects, scratch, &mut |member| {
+        let Some(file) = read_archive(target.held.objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        let opened = opened::open(&file, &streams, true, &mut |stream| differs(stream, &file));
         any_opened |= opened.is_some();
         Ok(opened)
     })?;
-    let nothing = super::Nothing;
-    let old_objects = base.as_ref().map_or(&nothing as _, |base| base.held.objects);
-    let old = Side::write(&mut old_members, old_objects, scratch, &mut |_, member| {
+    let mut old_choices = Vec::new();
+    let old = Side::write(&mut old_members, old_objects, scratch, &mut |member| {
         if !any_opened {
             return Ok(None);
         }
-        Ok(read_archive(old_objects, member)?.and_then(|file| opened::open(&file, false)))
+        let Some(file) = read_archive(old_objects, member)? else { return Ok(None) };
+        let streams = opened::streams_of(&file);
+        Ok(opened::open(&file, &streams, false, &mut |stream| {
+            let choice = differs(stream, &file);
+            old_choices.push(choice);
+            choice
+        }))
     })?;
 
     // The manifest.
-    let (rest, lists) = manifest(&target, base.as_ref(), &base_objects, &new_members, any_opened)?;
+    let openings = (&new_members[..], any_opened, &old_choices[..]);
+    let coded_manifest = manifest(&target, base.as_ref(), &base_objects, openings)?;
 
     // The contents, window by window.
     let mut literals = [scratch_file(scratch)?, scratch_file(scratch)?];
     let mut windows = Vec::new();
     let mut coded = Vec::new();
-    for (range, old_range) in plan_windows(&new, &old) {
+    for (range, old_range) in plan_windows((&new, &new_members), (&old, &old_members)) {
         let (pieces, corrections) =
             encode_window(&new, &old, range.clone(), old_range.clone(), &mut literals, progress)?;
         windows.push(Window {
@@ -101,24 +118,16 @@ pub(super) fn encode(
     let [mut text, mut words] = literals;
     let (text, text_file) = compress(&mut text, Likeness::Text, options.effort, scratch)?;
     let (words, words_file) = compress(&mut words, Likeness::Words, options.effort, scratch)?;
-    if std::env::var_os("DELTA_DEBUG").is_some() {
-        eprintln!(
-            "rest {} lists {} pieces {} corrections {} text {}/{} words {}/{}",
-            rest.1.len(), lists.len(),
-            windows.iter().map(|w| w.pieces).sum::<u64>(), windows.iter().map(|w| w.corrections).sum::<u64>(),
-            text.size, text.length, words.size, words.length
-        );
-    }
-
     let header = Header {
         base: base.as_ref().map(|base| container::short(base.digest)),
-        whole_manifest: rest.0,
-        rest: rest.1.len() as u64,
-        lists: lists.len() as u64,
+        whole_manifest: coded_manifest.whole,
+        rest: coded_manifest.rest.len() as u64,
+        lists: coded_manifest.lists.len() as u64,
         literals: [text, words],
         windows,
     };
-    let mut parts: Vec<Box<dyn io::Read>> = vec![Box::new(&rest.1[..]), Box::new(&lists[..])];
+    let mut parts: Vec<Box<dyn io::Read>> =
+        vec![Box::new(&coded_manifest.rest[..]), Box::new(&coded_manifest.lists[..])];
     parts.push(Box::new(text_file));
     parts.push(Box::new(words_file));
     parts.extend(coded.iter().map(|bytes| Box::new(&bytes[..]) as Box<dyn io::Read>));
@@ -127,14 +136,43 @@ pub(super) fn encode(
     Ok(length)
 }
 
-/// The manifest's rest (and whether it is the whole), and its coded lists.
+/// The deflate streams that archives of both sides have.
+fn shared_streams(
+    old: (&[Member], &dyn ReadObjects),
+    new: (&[Member], &dyn ReadObjects),
+) -> Result<BTreeSet<Digest>, DeltaError> {
+    let streams = |(members, objects): (&[Member], &dyn ReadObjects)| {
+        let mut found = BTreeSet::new();
+        for member in members {
+            let Some(file) = read_archive(objects, member)? else { continue };
+            let streams = opened::streams_of(&file);
+            found.extend(streams.iter().filter_map(|stream| stream.bytes(&file)).map(Digest::of));
+        }
+        Ok::<_, DeltaError>(found)
+    };
+    let old = streams(old)?;
+    if old.is_empty() {
+        return Ok(old);
+    }
+    Ok(streams(new)?.intersection(&old).copied().collect())
+}
+
+/// A manifest in the delta.
+struct CodedManifest {
+    /// True: `rest` is the whole, and there are no lists.
+    whole: bool,
+    rest: Vec<u8>,
+    /// Coded: the lists, and which archives are open.
+    lists: Vec<u8>,
+}
+
+/// Codes the manifest.
 fn manifest(
     target: &Parsed<'_>,
     base: Option<&Parsed<'_>>,
     base_objects: &BTreeSet<Digest>,
-    new_members: &[Member],
-    old_opened: bool,
-) -> Result<((bool, Vec<u8>), Vec<u8>), EncodeError> {
+    (new_members, any_opened, old_choices): (&[Member], bool, &[bool]),
+) -> Result<CodedManifest, EncodeError> {
     let base_parts = base.and_then(|base| ManifestParts::of(base.held.manifest));
     let parts = ManifestParts::of(target.held.manifest).filter(|_| base.is_none() || base_parts.is_some());
     let mut coder = Encoder::new();
@@ -145,8 +183,9 @@ fn manifest(
                 manifest: target.held.manifest.len() as u64,
                 installed: target.release.installed_size(),
             };
-            let of_base =
-                base.map_or((&[][..], &[][..]), |base| (&base.release.entries[..], &base.release.bundle.frames[..]));
+            let of_base = base.map_or((&[][..], &[][..]), |base| {
+                (&base.release.entries[..], &base.release.bundle.frames[..])
+            });
             code_lists(&mut coder, of_base, Some(&lists), limits).map_err(EncodeError::Wrong)?;
             (false, &parts.rest[..])
         }
@@ -161,9 +200,12 @@ fn manifest(
     for member in new_members {
         openings.code(&mut coder, member.opened);
     }
-    coder.bit_with(1 << 15, old_opened);
+    Openings::any(&mut coder, any_opened);
+    for choice in old_choices {
+        openings.choice(&mut coder, *choice);
+    }
     let compressed = zstd::bulk::Compressor::with_dictionary(19, dictionary)?.compress(rest.1)?;
-    Ok(((rest.0, compressed), coder.finish()))
+    Ok(CodedManifest { whole: rest.0, rest: compressed, lists: coder.finish() })
 }
 
 /// A manifest's lists with a stand-in for each object that the base lacks, numbered as they come.
@@ -186,18 +228,35 @@ fn with_stand_ins(parts: &ManifestParts, base_objects: &BTreeSet<Digest>) -> Lis
 }
 
 /// Which new bytes are coded together, and which old ones they are looked for in.
-fn plan_windows(new: &Side, old: &Side) -> Vec<(Range<u64>, Range<u64>)> {
+fn plan_windows(
+    (new, new_members): (&Side, &[Member]),
+    (old, old_members): (&Side, &[Member]),
+) -> Vec<(Range<u64>, Range<u64>)> {
     let mut windows = Vec::new();
     let mut start = 0;
     while start < new.length {
-        let end = (start + WINDOW_BYTES).min(new.length);
-        // The old bytes at the same share of the way: both sides are in the same order.
+        // Whole items, unless one alone is too large.
+        let limit = (start + WINDOW_BYTES).min(new.length);
+        let whole = new.items.iter().map(Item::end).take_while(|end| *end <= limit).last();
+        let end = whole.filter(|end| *end > start).unwrap_or(limit);
         let old_range = if old.length <= WINDOW_BYTES {
             0..old.length
         } else {
-            let middle = u128::from(u64::midpoint(start, end)) * u128::from(old.length) / u128::from(new.length);
-            let from = u64::try_from(middle).unwrap_or(0).saturating_sub(WINDOW_BYTES / 2);
-            let from = from.min(old.length - WINDOW_BYTES);
+            // Both sides are in the same order: old bytes are taken around those that sort alike.
+            let key = |place: u64| {
+                item_at(&new.items, place).map(|(_, item)| similarity(&new_members[item.member].path))
+            };
+            let sorts_below = |key: &Option<_>| {
+                let after =
+                    old.items.partition_point(|item| Some(similarity(&old_members[item.member].path)) < *key);
+                old.items.get(after).map_or(old.length, |item| item.start)
+            };
+            let first = item_at(&new.items, start).map_or(start, |(_, item)| item.start);
+            let from = sorts_below(&key(start)) + (start - first);
+            let to = sorts_below(&key(end - 1))
+                + (end - 1 - item_at(&new.items, end - 1).map_or(0, |(_, i)| i.start));
+            let middle = u64::midpoint(from, to.max(from));
+            let from = middle.saturating_sub(WINDOW_BYTES / 2).min(old.length - WINDOW_BYTES);
             from..from + WINDOW_BYTES
         };
         windows.push((start..end, old_range));
@@ -224,7 +283,8 @@ fn encode_window(
 
     let mut coder = Encoder::new();
     let mut model = Pieces::new();
-    let shift = |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
+    let shift =
+        |piece: &Piece| Piece { old: piece.old - old_range.start, new: piece.new - range.start, ..*piece };
     for piece in pieces.iter().map(|piece| Some(shift(piece))).chain([None]) {
         model.code(&mut coder, piece, range.end - range.start);
     }
@@ -306,7 +366,7 @@ fn find_pieces(
         readdress(&mut reference, old_range, old_images, &new_images, &moved);
     }
     let index = Index::new(&reference);
-    let sections = sections(new, range, &new_images);
+    let sections = sections(new, range, &new_images)?;
     let mut pieces = align(&index, &new.window(range.start, range.end)?, sections);
     for piece in &mut pieces {
         piece.old += old_range.start;
@@ -317,19 +377,32 @@ fn find_pieces(
 }
 
 /// The items of a window, each with the taste of its kind.
-fn sections(new: &Side, range: &Range<u64>, images: &[&NewImage]) -> Vec<(Range<usize>, Taste)> {
+fn sections(new: &Side, range: &Range<u64>, images: &[&NewImage]) -> io::Result<Vec<(Range<usize>, Taste)>> {
     let mut sections: Vec<(Range<usize>, Taste)> = Vec::new();
     let within = |place: u64| usize::try_from(place.clamp(range.start, range.end) - range.start).unwrap_or(0);
     for item in new.items.iter().filter(|item| item.start < range.end && item.end() > range.start) {
         let is_image = images.binary_search_by_key(&item.start, |image| image.start).is_ok();
-        let taste = if is_image { Taste::CODE } else { Taste::TEXT };
+        let taste = if is_image {
+            Taste::CODE
+        } else if looks_like_text(new, item)? {
+            Taste::TEXT
+        } else {
+            Taste::DATA
+        };
         let section = within(item.start)..within(item.end());
         match sections.last_mut() {
             Some((last, same)) if *same == taste => last.end = section.end,
             _ => sections.push((section, taste)),
         }
     }
-    sections
+    Ok(sections)
+}
+
+/// True when the middle of an item has no zero bytes, as text has none.
+fn looks_like_text(new: &Side, item: &Item) -> io::Result<bool> {
+    let middle = u64::midpoint(item.start, item.end());
+    let sample = new.window(middle, item.end().min(middle + 4096))?;
+    Ok(!sample.contains(&0))
 }
 
 /// Aligns images with each other, their addresses blanked: what moved where.
@@ -350,16 +423,24 @@ fn align_images(
             append_blanked(&mut new_bytes, new, image.start, image.length, &parsed)?;
         }
     }
+    let old_sides: Vec<_> = old_images.iter().map(|image| (image.start, image.length)).collect();
+    let new_sides: Vec<_> = new_images.iter().map(|image| (image.start, image.length)).collect();
     let index = Index::new(&old_bytes);
     let mut pieces = Vec::new();
     for piece in align(&index, &new_bytes, [(0..new_bytes.len(), Taste::CODE)]) {
-        split(piece, old_images.iter().map(|i| (i.start, i.length)), new_images.iter().map(|i| (i.start, i.length)), &mut pieces);
+        split(piece, &old_sides, &new_sides, &mut pieces);
     }
     Ok(pieces)
 }
 
 /// Appends an image without the relative operands of its code.
-fn append_blanked(bytes: &mut Vec<u8>, side: &Side, start: u64, length: u64, image: &Image) -> io::Result<()> {
+fn append_blanked(
+    bytes: &mut Vec<u8>,
+    side: &Side,
+    start: u64,
+    length: u64,
+    image: &Image,
+) -> io::Result<()> {
     let from = bytes.len();
     bytes.append(&mut side.window(start, start + length)?);
     for (offset, kind) in image.fields(0, length) {
@@ -371,17 +452,12 @@ fn append_blanked(bytes: &mut Vec<u8>, side: &Side, start: u64, length: u64, ima
     Ok(())
 }
 
-/// A piece of bytes that stand end to end, cut where they do not on their sides.
-fn split(
-    piece: Piece,
-    old: impl Iterator<Item = (u64, u64)> + Clone,
-    new: impl Iterator<Item = (u64, u64)> + Clone,
-    pieces: &mut Vec<Piece>,
-) {
+/// A piece of bytes that stand end to end, cut where they do not on their sides. Sides are (start, length) of images.
+fn split(piece: Piece, old: &[(u64, u64)], new: &[(u64, u64)], pieces: &mut Vec<Piece>) {
     // Where a place within the joined bytes is on its side, and how far its image goes on.
-    fn find(mut place: u64, images: impl Iterator<Item = (u64, u64)>) -> Option<(u64, u64)> {
+    fn find(mut place: u64, images: &[(u64, u64)]) -> Option<(u64, u64)> {
         for (start, length) in images {
-            if place < length {
+            if place < *length {
                 return Some((start + place, length - place));
             }
             place -= length;
@@ -390,8 +466,8 @@ fn split(
     }
     let mut done = 0;
     while done < piece.length {
-        let Some((old, old_left)) = find(piece.old + done, old.clone()) else { return };
-        let Some((new, new_left)) = find(piece.new + done, new.clone()) else { return };
+        let Some((old, old_left)) = find(piece.old + done, old) else { return };
+        let Some((new, new_left)) = find(piece.new + done, new) else { return };
         let length = (piece.length - done).min(old_left).min(new_left);
         pieces.push(Piece { old, new, length });
         done += length;

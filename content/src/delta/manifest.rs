@@ -156,6 +156,7 @@ pub(super) fn code_lists<C: Coder>(
         next: 0,
         last_match: NEXT,
         moved: 0,
+        places: if given.is_some() { places(base.0) } else { BTreeMap::new() },
         lists: Lists::default(),
         numbers: BTreeMap::new(),
         frames_of_base: BTreeMap::new(),
@@ -171,6 +172,17 @@ pub(super) fn code_lists<C: Coder>(
     Ok(coding.lists)
 }
 
+/// Where each object first stands.
+fn places(entries: &[Entry]) -> BTreeMap<Digest, u64> {
+    let mut places = BTreeMap::new();
+    for (place, entry) in (0..).zip(entries) {
+        if let Node::File { sha256, .. } = entry.node {
+            places.entry(sha256).or_insert(place);
+        }
+    }
+    places
+}
+
 /// The state of coding entries.
 struct Coding<'a> {
     base: &'a [Entry],
@@ -178,14 +190,16 @@ struct Coding<'a> {
     next: usize,
     last_match: u32,
     /// Where in the base the last moved object was found.
-    moved: usize,
+    moved: u64,
+    /// Where the base has its objects first, for an encoder.
+    places: BTreeMap<Digest, u64>,
     lists: Lists,
     /// The new objects so far.
     numbers: BTreeMap<Digest, usize>,
     /// Where frames of the base went.
     frames_of_base: BTreeMap<u32, u32>,
     frames_of_extension: BTreeMap<String, u32>,
-    frame_of: BTreeMap<Digest, (u32, u64)>,
+    frame_of: BTreeMap<Digest, u32>,
     /// Bytes of files that may still come.
     installed: u64,
 }
@@ -220,13 +234,12 @@ impl Coding<'_> {
             known = Some(entry.ok_or(DeltaError::Malformed("it names an entry that is not there"))?);
             self.next += 1;
         }
-        let path = match known {
-            Some(known) => known.path.clone(),
-            None => {
-                let last = self.lists.entries.last().map_or("", |entry| entry.path.as_str());
-                let text = models.text(coder, last, given.map_or("", |entry| entry.path.as_str()))?;
-                text.parse().map_err(|_| DeltaError::Malformed("a path is not safe"))?
-            }
+        let path = if let Some(known) = known {
+            known.path.clone()
+        } else {
+            let last = self.lists.entries.last().map_or("", |entry| entry.path.as_str());
+            let text = models.text(coder, last, given.map_or("", |entry| entry.path.as_str()))?;
+            text.parse().map_err(|_| DeltaError::Malformed("a path is not safe"))?
         };
         let node = self.node(coder, models, known, path.as_str(), given.map(|entry| &entry.node))?;
         self.lists.entries.push(Entry { path, node });
@@ -283,24 +296,19 @@ impl Coding<'_> {
             _ => (0, Mode::Regular, None, 0),
         };
         let context = known.is_some_and(|(_, mode, ..)| mode == Mode::Executable);
-        let executable =
-            coder.bit(&mut models.modes[usize::from(context)], given_mode == Mode::Executable);
+        let executable = coder.bit(&mut models.modes[usize::from(context)], given_mode == Mode::Executable);
         let mode = if executable { Mode::Executable } else { Mode::Regular };
 
         // What it holds.
         let repeated = given_object.and_then(|object| self.numbers.get(&object).copied());
-        let moved = |coding: &Self| {
-            let object = given_object?;
-            (coding.base.iter()).position(|e| matches!(e.node, Node::File { sha256, .. } if sha256 == object))
-        };
         let fresh = given_object == Some(stand_in(self.lists.new_objects.len()));
         let (content, moved) = match (given_object, known) {
             (Some(object), Some((_, _, same, _))) if object == same => (SAME, None),
             _ if fresh => (FRESH, None),
             _ if repeated.is_some() => (REPEATED, None),
-            _ => (MOVED, moved(self)),
+            (object, _) => (MOVED, object.and_then(|object| self.places.get(&object).copied())),
         };
-        let context = if known.is_some() { 0 } else { 1 } + if self.last_match == NEXT { 0 } else { 2 };
+        let context = usize::from(known.is_none()) + 2 * usize::from(self.last_match != NEXT);
         let content = models.contents[context].code(coder, content);
         let (object, size) = match (content, known) {
             (SAME, Some((_, _, object, size))) => (object, size),
@@ -326,37 +334,37 @@ impl Coding<'_> {
                 (stand_in(number), self.lists.new_objects[number])
             }
             (MOVED, _) => {
-                let change = moved.unwrap_or(0) as i64 - self.moved as i64;
+                let change = moved.unwrap_or(0).wrapping_sub(self.moved).cast_signed();
                 let change = models.signed(coder, What::Base, change);
-                let place = usize::try_from((self.moved as i64).wrapping_add(change)).ok();
-                let entry = place.and_then(|place| self.base.get(place));
+                let place = self.moved.wrapping_add_signed(change);
+                let entry = usize::try_from(place).ok().and_then(|place| self.base.get(place));
                 let Some(Node::File { sha256, size, .. }) = entry.map(|entry| &entry.node) else {
                     return Err(DeltaError::Malformed("it names an object that is not there"));
                 };
-                self.moved = place.unwrap_or(0) + 1;
+                self.moved = place + 1;
                 (*sha256, *size)
             }
             _ => return Err(DeltaError::Malformed("a file holds nothing")),
         };
-        self.installed =
-            self.installed.checked_sub(size).ok_or(DeltaError::Malformed("its files are larger than signed"))?;
+        self.installed = self
+            .installed
+            .checked_sub(size)
+            .ok_or(DeltaError::Malformed("its files are larger than signed"))?;
 
         // Its frame: objects that are the same share one.
         let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
         let extension = extension.map_or(String::new(), |(_, extension)| extension.to_ascii_lowercase());
-        let frame = match self.frame_of.get(&object) {
-            Some((frame, _)) => *frame,
-            None => {
-                let of_base = known.and_then(|(frame, ..)| self.frames_of_base.get(&frame));
-                let guess = of_base.or_else(|| self.frames_of_extension.get(&extension)).copied();
-                let guess = guess.unwrap_or_else(|| known.map_or(0, |(frame, ..)| frame));
-                let hit = if of_base.is_some() { 0 } else { 1 };
-                let frame =
-                    models.predicted(coder, hit, What::Frame, u64::from(guess), u64::from(given_frame));
-                u32::try_from(frame).map_err(|_| DeltaError::Malformed("a frame has no number"))?
-            }
+        let frame = if let Some(frame) = self.frame_of.get(&object) {
+            *frame
+        } else {
+            let of_base = known.and_then(|(frame, ..)| self.frames_of_base.get(&frame));
+            let guess = of_base.or_else(|| self.frames_of_extension.get(&extension)).copied();
+            let guess = guess.unwrap_or_else(|| known.map_or(0, |(frame, ..)| frame));
+            let hit = usize::from(of_base.is_none());
+            let frame = models.predicted(coder, hit, What::Frame, u64::from(guess), u64::from(given_frame));
+            u32::try_from(frame).map_err(|_| DeltaError::Malformed("a frame has no number"))?
         };
-        self.frame_of.insert(object, (frame, size));
+        self.frame_of.insert(object, frame);
         if let Some((of_base, ..)) = known {
             self.frames_of_base.insert(of_base, frame);
         }
@@ -373,7 +381,7 @@ impl Coding<'_> {
         given: &[Frame],
         limits: Limits,
     ) -> Result<(), DeltaError> {
-        let highest = self.frame_of.values().map(|(frame, _)| u64::from(*frame) + 2).max().unwrap_or(1);
+        let highest = self.frame_of.values().map(|frame| u64::from(*frame) + 2).max().unwrap_or(1);
         let count = models.predicted(coder, 2, What::Count, highest, given.len() as u64);
         if count > limits.manifest / SMALLEST_ENTRY + 1 {
             return Err(DeltaError::Malformed("it has more frames than the manifest has room for"));

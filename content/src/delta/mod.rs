@@ -151,12 +151,7 @@ pub fn decode(
 }
 
 /// Decodes what was encoded, and compares.
-fn check(
-    base: Option<Held<'_>>,
-    target: Held<'_>,
-    scratch: &Path,
-    delta: &Path,
-) -> Result<(), EncodeError> {
+fn check(base: Option<Held<'_>>, target: Held<'_>, scratch: &Path, delta: &Path) -> Result<(), EncodeError> {
     let release = SignedRelease::parse(target.manifest).map_err(EncodeError::Manifest)?;
     let expected = Expected {
         manifest: release.digest,
@@ -169,22 +164,36 @@ fn check(
     Ok(())
 }
 
-/// The most old bytes, and the most new ones, that are aligned at once: some 1.6 GiB of memory to encode.
-const WINDOW_BYTES: u64 = 192 << 20;
+/// The most old bytes, and the most new ones, that are aligned at once: seven bytes of memory for each old one, and the
+/// largest library of a browser is whole in it.
+const WINDOW_BYTES: u64 = 256 << 20;
 /// The most pieces of a window: a decoder holds them in memory, 24 bytes each, twice.
 const MAX_PIECES: usize = 1 << 20;
 
 /// Which members are archives that were opened.
 struct Openings {
     opened: coder::Bit,
+    choices: coder::Bit,
     lengths: [coder::Number; 2],
 }
 
 impl Openings {
     fn new() -> Self {
-        Self { opened: coder::Bit::default(), lengths: [coder::Number::new(), coder::Number::new()] }
+        let bit = coder::Bit::default();
+        Self { opened: bit, choices: bit, lengths: [coder::Number::new(), coder::Number::new()] }
     }
 
+    /// Whether anything was opened at all: the old side is looked through only then.
+    fn any<C: coder::Coder>(coder: &mut C, given: bool) -> bool {
+        coder.bit(&mut coder::Bit::default(), given)
+    }
+
+    /// Whether a stream of the old side is opened.
+    fn choice<C: coder::Coder>(&mut self, coder: &mut C, given: bool) -> bool {
+        coder.bit(&mut self.choices, given)
+    }
+
+    /// The lengths of a member of the new side that was opened.
     fn code<C: coder::Coder>(&mut self, coder: &mut C, given: Option<(u64, u64)>) -> Option<(u64, u64)> {
         let opened = coder.bit(&mut self.opened, given.is_some());
         opened.then(|| {
@@ -238,7 +247,11 @@ struct Compare {
 
 impl decode::TakeObjects for Compare {
     fn small(&mut self, _: &[u8], object: Digest) -> Result<(), DeltaError> {
-        if self.known.contains(&object) { Ok(()) } else { Err(DeltaError::Malformed("an object came out wrong")) }
+        if self.known.contains(&object) {
+            Ok(())
+        } else {
+            Err(DeltaError::Malformed("an object came out wrong"))
+        }
     }
 
     fn large(&mut self, _: &Path, object: Digest, _: u64) -> Result<(), DeltaError> {

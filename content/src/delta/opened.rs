@@ -43,9 +43,30 @@ pub(super) fn is_bounded(size: u64, recipe: u64, contents: u64) -> bool {
     size <= MAX_FILE_BYTES && contents <= MAX_CONTENTS_BYTES as u64 && recipe <= MAX_CONTENTS_BYTES as u64
 }
 
-/// Opens `file`; none if there is nothing in it to open. With `checked`, streams that would not be made again to the
-/// same bytes stay closed: what an encoder needs of the new side. Both sides open the old file without.
-pub(super) fn open(file: &[u8], checked: bool) -> Option<Opened> {
+/// A deflate stream of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream {
+    start: usize,
+    /// Its length, where the archive states it.
+    length: Option<usize>,
+}
+
+impl Stream {
+    /// Its bytes, as far as they are known.
+    pub(super) fn bytes(self, file: &[u8]) -> Option<&[u8]> {
+        file.get(self.start..self.start.checked_add(self.length?)?)
+    }
+}
+
+/// Opens those of `streams` of `file` that `wanted` chooses; none if nothing is opened. With `checked`, streams that would
+/// not be made again to the same bytes stay closed: what an encoder needs of the new side. Both sides open the old file
+/// without.
+pub(super) fn open(
+    file: &[u8],
+    streams: &[Stream],
+    checked: bool,
+    wanted: &mut dyn FnMut(Stream) -> bool,
+) -> Option<Opened> {
     let config = PreflateConfig {
         plain_text_limit: MAX_STREAM_BYTES,
         verify_compression: checked,
@@ -53,9 +74,9 @@ pub(super) fn open(file: &[u8], checked: bool) -> Option<Opened> {
     };
     let mut opened = Opened::default();
     let mut done = 0;
-    let mut streams = 0;
-    for start in streams_of(file) {
-        if start < done || opened.contents.len() > MAX_CONTENTS_BYTES {
+    for stream in streams {
+        let start = stream.start;
+        if !wanted(*stream) || start < done || opened.contents.len() > MAX_CONTENTS_BYTES {
             continue;
         }
         // The library is sound, but asserts what it did not expect.
@@ -71,10 +92,9 @@ pub(super) fn open(file: &[u8], checked: bool) -> Option<Opened> {
         opened.contents.extend_from_slice(&file[done..start]);
         opened.contents.extend_from_slice(plain.text());
         done = start + result.compressed_size;
-        streams += 1;
     }
     opened.contents.extend_from_slice(&file[done..]);
-    (streams > 0 && opened.contents.len() <= MAX_CONTENTS_BYTES).then_some(opened)
+    (!opened.recipe.is_empty() && opened.contents.len() <= MAX_CONTENTS_BYTES).then_some(opened)
 }
 
 /// Makes the file again, of at most `limit` bytes.
@@ -84,7 +104,8 @@ pub(super) fn close(recipe: &[u8], contents: &[u8], limit: u64) -> Result<Vec<u8
     let mut contents = contents;
     let mut file = Vec::new();
     let take = |contents: &mut &[u8], length: u64| -> Result<Vec<u8>, DeltaError> {
-        let length = usize::try_from(length).ok().filter(|length| *length <= contents.len()).ok_or_else(bad)?;
+        let length =
+            usize::try_from(length).ok().filter(|length| *length <= contents.len()).ok_or_else(bad)?;
         let mut taken = vec![0; length];
         contents.read_exact(&mut taken)?;
         Ok(taken)
@@ -106,9 +127,13 @@ pub(super) fn close(recipe: &[u8], contents: &[u8], limit: u64) -> Result<Vec<u8
     Ok(file)
 }
 
-/// Where deflate streams begin, in order.
-fn streams_of(file: &[u8]) -> Vec<usize> {
-    if file.starts_with(b"\x1f\x8b\x08") { gzip(file).into_iter().collect() } else { zip(file).unwrap_or_default() }
+/// The deflate streams of a file, in order.
+pub(super) fn streams_of(file: &[u8]) -> Vec<Stream> {
+    if file.starts_with(b"\x1f\x8b\x08") {
+        gzip(file).map(|start| Stream { start, length: None }).into_iter().collect()
+    } else {
+        zip(file).unwrap_or_default()
+    }
 }
 
 /// RFC 1952: a fixed header, then what its flags say.
@@ -130,18 +155,20 @@ fn gzip(file: &[u8]) -> Option<usize> {
 }
 
 /// The deflated members of a zip, as its central directory lists them.
-fn zip(file: &[u8]) -> io::Result<Vec<usize>> {
+fn zip(file: &[u8]) -> io::Result<Vec<Stream>> {
     let mut archive = zip::ZipArchive::new(io::Cursor::new(file)).map_err(io::Error::other)?;
-    let mut starts = Vec::new();
+    let mut streams = Vec::new();
     for index in 0..archive.len() {
         let Ok(member) = archive.by_index_raw(index) else { continue };
-        if member.compression() == zip::CompressionMethod::Deflated && !member.encrypted() {
-            starts.extend(member.data_start().and_then(|start| usize::try_from(start).ok()));
+        if member.compression() != zip::CompressionMethod::Deflated || member.encrypted() {
+            continue;
         }
+        let start = member.data_start().and_then(|start| usize::try_from(start).ok());
+        let length = usize::try_from(member.compressed_size()).ok();
+        streams.extend(start.filter(|start| *start < file.len()).map(|start| Stream { start, length }));
     }
-    starts.retain(|start| *start < file.len());
-    starts.sort_unstable();
-    Ok(starts)
+    streams.sort_by_key(|stream| stream.start);
+    Ok(streams)
 }
 
 #[cfg(test)]
@@ -149,6 +176,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    fn open_all(file: &[u8]) -> Option<Opened> {
+        open(file, &streams_of(file), true, &mut |_| true)
+    }
 
     fn archive() -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
@@ -169,7 +200,7 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&b"quetsche ".repeat(1000)).unwrap();
         for file in [archive(), gzip.finish().unwrap()] {
-            let opened = open(&file, true).expect("it has streams");
+            let opened = open_all(&file).expect("it has streams");
             assert!(opened.contents.len() > file.len());
             assert_eq!(close(&opened.recipe, &opened.contents, file.len() as u64).unwrap(), file);
             assert!(matches!(close(&opened.recipe, &opened.contents, 10), Err(DeltaError::TooLong(10))));
@@ -178,16 +209,18 @@ mod tests {
 
     #[test]
     fn what_is_no_archive_stays_closed() {
-        for file in [&b""[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\x1f\x8b\x08\xff\0\0\0\0\0\0\xff\xff", &[0; 100]] {
-            assert!(open(file, true).is_none());
+        for file in
+            [&b""[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\x1f\x8b\x08\xff\0\0\0\0\0\0\xff\xff", &[0; 100]]
+        {
+            assert!(open_all(file).is_none());
         }
         let cut = archive();
-        assert!(open(&cut[..cut.len() / 2], true).is_none());
+        assert!(open_all(&cut[..cut.len() / 2]).is_none());
     }
 
     #[test]
     fn a_recipe_that_lies_is_refused() {
-        let opened = open(&archive(), true).unwrap();
+        let opened = open_all(&archive()).unwrap();
         for at in 0..opened.recipe.len() {
             let mut recipe = opened.recipe.clone();
             recipe[at] ^= 0x55;

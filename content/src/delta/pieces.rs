@@ -40,7 +40,12 @@ impl Pieces {
     /// Codes the next piece of `total` new bytes; none stands for the end: what is left is new.
     ///
     /// What comes out of a decoder lies within the new bytes, and ends at most at 2^62 in the old ones.
-    pub(super) fn code<C: Coder>(&mut self, coder: &mut C, piece: Option<Piece>, total: u64) -> Option<Piece> {
+    pub(super) fn code<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        piece: Option<Piece>,
+        total: u64,
+    ) -> Option<Piece> {
         if self.new_end == total {
             return None;
         }

@@ -187,7 +187,9 @@ impl Site {
     /// What the field holds when it points to `target` in the new image.
     fn value(self, new: &NewImage, target: u64, table: u64) -> u64 {
         match self.kind {
-            Kind::Relative(after) => target.wrapping_sub(self.here.wrapping_add(4 + u64::from(after))) & 0xffff_ffff,
+            Kind::Relative(after) => {
+                target.wrapping_sub(self.here.wrapping_add(4 + u64::from(after))) & 0xffff_ffff
+            }
             Kind::Pointer => target.wrapping_add(new.segments.base),
             Kind::Offset => target & 0xffff_ffff,
             Kind::FromHere => target.wrapping_sub(self.here) & 0xffff_ffff,

@@ -131,12 +131,12 @@ impl Side {
         members: &mut [Member],
         objects: &dyn ReadObjects,
         scratch: &std::path::Path,
-        open: &mut dyn FnMut(usize, &Member) -> Result<Option<Opened>, DeltaError>,
+        open: &mut dyn FnMut(&Member) -> Result<Option<Opened>, DeltaError>,
     ) -> Result<Self, DeltaError> {
         let file = tempfile::tempfile_in(scratch)?;
         let mut out = io::BufWriter::with_capacity(1 << 20, file);
-        for (index, member) in members.iter_mut().enumerate() {
-            if let Some(Opened { recipe, contents }) = open(index, member)? {
+        for member in members.iter_mut() {
+            if let Some(Opened { recipe, contents }) = open(member)? {
                 out.write_all(&recipe)?;
                 out.write_all(&contents)?;
                 member.opened = Some((recipe.len() as u64, contents.len() as u64));
@@ -198,7 +198,13 @@ pub(super) struct Span {
 pub(super) const SPAN_BYTES: u64 = 64 << 10;
 
 /// Cuts the new bytes from `at` on, up to `end`, into spans. `old` is where they are copied from, if they are.
-pub(super) fn next_span(new: &[Item], old_items: &[Item], at: u64, end: u64, old: Option<u64>) -> Option<Span> {
+pub(super) fn next_span(
+    new: &[Item],
+    old_items: &[Item],
+    at: u64,
+    end: u64,
+    old: Option<u64>,
+) -> Option<Span> {
     let (index, item) = item_at(new, at).filter(|_| at < end)?;
     let head_end = item.start + HEAD_BYTES as u64;
     let body = at >= head_end;

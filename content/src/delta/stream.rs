@@ -73,7 +73,9 @@ pub(super) fn compress(
         source.rewind()?;
         let mut plain = Vec::new();
         source.read_to_end(&mut plain)?;
-        for (codec, bytes) in [(Codec::Zstd, zstd::bulk::compress(&plain, ZSTD_LEVEL)?), (Codec::Plain, plain)] {
+        for (codec, bytes) in
+            [(Codec::Zstd, zstd::bulk::compress(&plain, ZSTD_LEVEL)?), (Codec::Plain, plain)]
+        {
             let mut file = scratch_file(scratch)?;
             file.write_all(&bytes)?;
             keep(codec, file)?;
@@ -111,10 +113,8 @@ fn lzma(
     let out = io::BufWriter::new(scratch_file(scratch)?);
     let mut writer = LzmaWriter::new_no_header(out, &options, false)?;
     io::copy(source, &mut writer)?;
-    let codec = Codec::Lzma {
-        properties: options.get_props(),
-        dictionary_log: u8::try_from(log).unwrap_or(u8::MAX),
-    };
+    let codec =
+        Codec::Lzma { properties: options.get_props(), dictionary_log: u8::try_from(log).unwrap_or(u8::MAX) };
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok((codec, file))
 }
@@ -125,7 +125,9 @@ impl Described {
         match self.codec {
             Codec::Plain => out.push(0),
             Codec::Zstd => out.push(1),
-            Codec::Lzma { properties, dictionary_log } => out.extend_from_slice(&[2, properties, dictionary_log]),
+            Codec::Lzma { properties, dictionary_log } => {
+                out.extend_from_slice(&[2, properties, dictionary_log]);
+            }
         }
         varint::write(out, self.length);
         varint::write(out, self.size);

@@ -69,7 +69,13 @@ impl WindowLayout<'_> {
     }
 
     /// A span as the run of `bytes` that it is copied from.
-    pub(super) fn run<'b>(&'b self, span: Span, old: u64, bytes: &'b [u8], new: &'b [Option<NewImage>]) -> Run<'b> {
+    pub(super) fn run<'b>(
+        &'b self,
+        span: Span,
+        old: u64,
+        bytes: &'b [u8],
+        new: &'b [Option<NewImage>],
+    ) -> Run<'b> {
         let new_image = new[span.item].as_ref().filter(|_| span.body);
         Run { old, new: span.new, bytes, images: self.old_image(old).zip(new_image) }
     }
@@ -87,7 +93,8 @@ pub(super) trait Spans {
     fn before_copy(&mut self, span: Span, buffer: &mut [u8]) -> Result<(), Self::Error>;
 
     /// A span is done: `buffer` holds its new bytes.
-    fn done(&mut self, span: Span, buffer: &[u8], images: &mut [Option<NewImage>]) -> Result<(), Self::Error>;
+    fn done(&mut self, span: Span, buffer: &[u8], images: &mut [Option<NewImage>])
+    -> Result<(), Self::Error>;
 }
 
 /// Codes all spans of a window. `images` are those of the new side, by item: an encoder knows them, a decoder learns them

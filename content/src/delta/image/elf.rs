@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::{
-    Fields, Kind, Segment, Segments, Source, i32_at, sweep, u16_at, u32_at, u64_at,
-};
+use super::{Fields, Kind, Segment, Segments, Source, i32_at, sweep, u16_at, u32_at, u64_at};
 
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 const X86_64: u64 = 62;

@@ -188,7 +188,11 @@ impl Image {
         file.read_at(0, &mut head)?;
         let Some(segments) = Segments::of_head(&head) else { return Ok(None) };
         let mut fields = Fields::default();
-        let source = Source { file: &|offset, buffer: &mut [u8]| file.read_at(offset, buffer), length, segments: &segments };
+        let source = Source {
+            file: &|offset, buffer: &mut [u8]| file.read_at(offset, buffer),
+            length,
+            segments: &segments,
+        };
         if head.starts_with(elf::MAGIC) {
             elf::find(&source, &head, &mut fields)?;
         } else {

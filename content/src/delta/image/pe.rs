@@ -64,7 +64,14 @@ pub(super) fn find(source: &Source<'_>, head: &[u8], fields: &mut Fields) -> io:
     let sections = || {
         (0..count)
             .map_while(|index| head.get(table + index * SECTION_BYTES..table + (index + 1) * SECTION_BYTES))
-            .map(|section| (u32_at(section, 36), u32_at(section, 20), u32_at(section, 12), u32_at(section, 16).min(u32_at(section, 8))))
+            .map(|section| {
+                (
+                    u32_at(section, 36),
+                    u32_at(section, 20),
+                    u32_at(section, 12),
+                    u32_at(section, 16).min(u32_at(section, 8)),
+                )
+            })
     };
     for (_, offset, address, length) in sections().filter(|(flags, ..)| flags & EXECUTABLE != 0) {
         code = (code.0.min(address), code.1.max(address + length));

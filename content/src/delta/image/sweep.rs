@@ -51,16 +51,17 @@ pub(super) fn sweep(
                 continue;
             }
             let constants = decoder.get_constant_offsets(&instruction);
-            let (within, target) = if instruction.is_ip_rel_memory_operand() && constants.displacement_size() == 4 {
-                (constants.displacement_offset(), instruction.ip_rel_memory_address())
-            } else if instruction.op_count() == 1
-                && constants.immediate_size() == 4
-                && instruction.near_branch_target() != 0
-            {
-                (constants.immediate_offset(), instruction.near_branch_target())
-            } else {
-                continue;
-            };
+            let (within, target) =
+                if instruction.is_ip_rel_memory_operand() && constants.displacement_size() == 4 {
+                    (constants.displacement_offset(), instruction.ip_rel_memory_address())
+                } else if instruction.op_count() == 1
+                    && constants.immediate_size() == 4
+                    && instruction.near_branch_target() != 0
+                {
+                    (constants.immediate_offset(), instruction.near_branch_target())
+                } else {
+                    continue;
+                };
             if !source.segments.holds(target) {
                 continue;
             }
