@@ -1,5 +1,7 @@
 //! The ways to a release, as people read them.
 
+use std::fmt::Write as _;
+
 use mirabelle_transfer::ReleasePlan;
 
 use crate::{Table, bytes};
@@ -23,7 +25,7 @@ pub fn ways(plan: &ReleasePlan) -> String {
         text.push_str(&table.render());
     }
     for passed_over in &plan.passed_over {
-        text.push_str(&format!("not taken: {}: {}\n", passed_over.way, passed_over.why));
+        let _ = writeln!(text, "not taken: {}: {}", passed_over.way, passed_over.why);
     }
     text
 }

@@ -159,6 +159,8 @@ fn the_ways_are_explained() {
 
 #[test]
 fn a_bad_delta_costs_its_bytes_at_most_and_the_update_comes_all_the_same() {
+    /// What the origin has in place of the delta, whether its routes say so, and words of the warning.
+    type Case<'a> = (&'a str, Option<Vec<u8>>, bool, &'a str);
     const COLLEGES: [&str; 8] = ["57001", "57002", "57003", "57004", "57005", "57006", "57007", "57008"];
     let builder = COLLEGES.iter().fold(World::new().deltas(), |world, code| world.college(code));
     let mut world = builder.start();
@@ -180,8 +182,6 @@ fn a_bad_delta_costs_its_bytes_at_most_and_the_update_comes_all_the_same() {
     let longer = [good.clone(), vec![0; 1000]].concat();
     let foreign = [good[..6].to_vec(), vec![0x5a; good.len()]].concat();
 
-    /// What the origin has in place of the delta, whether its routes say so, and words of the warning.
-    type Case<'a> = (&'a str, Option<Vec<u8>>, bool, &'a str);
     let cases: [Case<'_>; 8] = [
         ("missing", None, false, "does not exist"),
         ("truncated", Some(good[..good.len() / 3].to_vec()), false, "a delta failed"),

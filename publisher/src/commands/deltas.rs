@@ -79,23 +79,13 @@ fn table(lines: &[Line]) -> String {
 }
 
 fn words(report: &Report) -> String {
-    let mut text = String::new();
-    for made in &report.made {
-        text.push_str(&format!(
-            "{}: {} beside {}\n",
-            made.delta,
-            bytes(made.bytes),
-            bytes(made.bundle_bytes)
-        ));
-    }
-    for worthless in &report.worthless {
-        text.push_str(&format!("{worthless}: no smaller than the bundle, and not kept\n"));
-    }
-    text.push_str(&format!(
-        "{} made, {} there already, {} dropped",
-        report.made.len(),
-        report.present,
-        report.dropped
-    ));
-    text
+    let made = report
+        .made
+        .iter()
+        .map(|made| format!("{}: {} beside {}", made.delta, bytes(made.bytes), bytes(made.bundle_bytes)));
+    let worthless =
+        report.worthless.iter().map(|delta| format!("{delta}: no smaller than the bundle, and not kept"));
+    let (count, present, dropped) = (report.made.len(), report.present, report.dropped);
+    let sum = format!("{count} made, {present} there already, {dropped} dropped");
+    made.chain(worthless).chain([sum]).collect::<Vec<_>>().join("\n")
 }

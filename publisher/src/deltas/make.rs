@@ -218,13 +218,12 @@ impl Deltas<'_> {
         let what = || format!("cannot unpack `{} {}`", entry.listing.name, entry.listing.version);
         // Held while it is unpacked: two deltas of one package often need the same release.
         let mut package = lock(package);
-        let store = match &package.store {
-            Some(store) => store.clone(),
-            None => {
-                let directory = self.unpacked(pair);
-                fs::create_dir_all(&directory).or_fail(what)?;
-                ObjectStore::open(&directory).or_fail(what)?
-            }
+        let store = if let Some(store) = &package.store {
+            store.clone()
+        } else {
+            let directory = self.unpacked(pair);
+            fs::create_dir_all(&directory).or_fail(what)?;
+            ObjectStore::open(&directory).or_fail(what)?
         };
         package.store = Some(store.clone());
         if package.releases.contains(&entry.digest) {

@@ -22,7 +22,7 @@ use mirabelle_content::ObjectStore;
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Digest, Routes, SignedRelease};
 use tokio::task::spawn_blocking;
 
-use super::delta::{self, DeltaFailure, UsedDelta};
+use super::delta::{self, UsedDelta};
 use super::plan::{Way, WayKind, Words};
 use super::search::{Chain, Edge, Ground, Search};
 use super::{ObtainError, ObtainPlan, PassedOver, ReleasePlan, missing_objects, routes_of};
@@ -220,13 +220,14 @@ impl<'a> ReleaseRequest<'a> {
                     plan.execute(self.fetcher, store, partials).await?;
                     break;
                 }
-                Way::Deltas(chain) => match self.follow(&chain, store, partials).await? {
-                    Ok(used) => {
+                Way::Deltas(chain) => {
+                    if let Some(used) = self.follow(&chain, store, partials).await? {
                         deltas = used;
                         self.plain_only = true;
+                    } else {
+                        (kind, way) = (None, String::new());
                     }
-                    Err(_) => (kind, way) = (None, String::new()),
-                },
+                }
                 // Nothing cheaper leads there: the next plan knows the manifest.
                 Way::Unmeasured(_) => {
                     self.fetch_manifest(false).await?;
@@ -245,13 +246,13 @@ impl<'a> ReleaseRequest<'a> {
         Ok(Obtained { release, manifest, kind: kind.unwrap_or(WayKind::Nothing), way, received, deltas })
     }
 
-    /// Fetches and decodes deltas one after the other. A delta that fails is not tried again.
+    /// Fetches and decodes deltas one after the other; `None`: one failed, and is not tried again.
     async fn follow(
         &mut self,
         chain: &Chain,
         store: &ObjectStore,
         partials: &Path,
-    ) -> Result<Result<Vec<UsedDelta>, DeltaFailure>, ObtainError> {
+    ) -> Result<Option<Vec<UsedDelta>>, ObtainError> {
         let mut used: Vec<UsedDelta> = Vec::new();
         let mut manifest: Option<Vec<u8>> = None;
         for hop in &chain.hops {
@@ -285,7 +286,7 @@ impl<'a> ReleaseRequest<'a> {
                     );
                     self.failed.insert(hop.edge());
                     self.lost += hop.size;
-                    return Ok(Err(failure));
+                    return Ok(None);
                 }
             }
         }
@@ -293,7 +294,7 @@ impl<'a> ReleaseRequest<'a> {
             let release = approved(&bytes, self.network, self.entry)?;
             self.manifest = Some((Arc::new(release), bytes));
         }
-        Ok(Ok(used))
+        Ok(Some(used))
     }
 
     /// The chains of deltas that lead there, cheapest first.
