@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::SiteId;
+use mirabelle_manifests::{PackageName, SiteId, Version};
 use mirabelle_terminal::DocumentKind;
 use mirabelle_transfer::Upstream;
 
@@ -62,6 +62,17 @@ pub enum Command {
         /// Say what would be fetched, and fetch nothing.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Show the ways to a release that the upstream offers, what each costs, and which one is taken.
+    Routes {
+        /// The package.
+        package: PackageName,
+        /// The version; the one that is deployed here, if not given.
+        #[arg(long, value_name = "VERSION")]
+        release: Option<Version>,
+        /// Suppose that only this version is held, or `none`; what is held, if not given.
+        #[arg(long, value_name = "VERSION")]
+        from: Option<String>,
     },
     /// Say what the node holds, since when, and how fresh it is.
     Status,

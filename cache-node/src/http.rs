@@ -3,6 +3,7 @@
 //! | path | from |
 //! |---|---|
 //! | `/metadata/…`, `/targets/…`, `/routes/…` | `served/` |
+//! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | `/status` | `state.json`, for people and monitoring |
 //! | `/healthz` | 200 while the process answers |
@@ -11,7 +12,9 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use mirabelle_manifests::{Digest, Instant};
-use mirabelle_transfer::serve::{Body, Naming, body, file_of, problem, serve_document, serve_object};
+use mirabelle_transfer::serve::{
+    Body, Naming, body, file_of, problem, serve_document, serve_file, serve_object,
+};
 
 use crate::index::leave_doubt;
 use crate::site::Site;
@@ -36,6 +39,9 @@ pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<B
                 leave_doubt(&site.path(""));
             }
             response
+        }
+        Some(("deltas", _)) => {
+            serve_file(method, headers, &site.served().path(path.as_str()), Naming::Immutable).await
         }
         Some(("metadata" | "targets" | "routes", _)) => {
             let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");

@@ -3,18 +3,18 @@
 //! Decide first, act after: [`Obligations`] says what the college must have; only when all of it is here does the
 //! served catalogue change (promise 3). A failure leaves what was fetched, and what was served.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use mirabelle_content::ObjectStore;
 use mirabelle_content::gc::Lease;
-use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, SiteId, check_approval};
+use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Digest, Instant, SiteId, check_approval};
 use mirabelle_terminal::{Failure, Kind, OrFail, watch};
-use mirabelle_transfer::{Fetcher, Network, ObtainPlan, RetryPolicy, fetch_release, refresh};
+use mirabelle_transfer::{Fetcher, Network, ReleaseRequest, RetryPolicy, Stock, WayKind, refresh};
 
 use crate::config::Config;
 use crate::garbage::{self, Collection};
 use crate::index::Index;
-use crate::site::{HeldRelease, Site, State};
+use crate::site::{Came, HeldRelease, Site, State};
 
 /// Mirrors for one college.
 pub(crate) struct Mirror {
@@ -50,7 +50,10 @@ pub(crate) struct Outcome {
 pub(crate) struct Forecast {
     pub(crate) package: String,
     pub(crate) version: String,
-    pub(crate) missing_objects: usize,
+    /// Unknown while the manifest is not here.
+    pub(crate) missing_objects: Option<usize>,
+    /// How it would come.
+    pub(crate) way: String,
     pub(crate) bytes: u64,
 }
 
@@ -99,8 +102,13 @@ impl Mirror {
         drop(lease);
         let mut state = self.site.state();
         state.received_bytes += self.received() - before;
-        match &result {
+        let mut result = result;
+        match &mut result {
             Ok((network, outcome)) => {
+                for held in outcome.releases.iter_mut().filter(|held| held.came.is_none()) {
+                    let known = state.releases.iter().find(|known| known.release == held.release);
+                    held.came = known.and_then(|known| known.came.clone());
+                }
                 if state.snapshot != outcome.snapshot || state.complete_since.is_none() {
                     state.complete_since = Some(now);
                 }
@@ -200,7 +208,11 @@ impl Mirror {
         if flipped {
             served.keep_roots(fetcher, &trust, &network).await;
             // It compresses and syncs: requests are answered meanwhile.
-            tokio::task::block_in_place(|| served.flip(&network, &trust))?;
+            let obliged: BTreeSet<Digest> = releases.iter().map(|held| held.release).collect();
+            tokio::task::block_in_place(|| {
+                served.flip(&network, &trust)?;
+                served.drop_deltas(&obliged)
+            })?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
         }
         Ok((network, Outcome { snapshot, fetched, received_bytes: 0, freed_bytes: 0, flipped, releases }))
@@ -214,46 +226,57 @@ impl Mirror {
         entry: &CatalogueEntry,
     ) -> Result<(HeldRelease, bool), Failure> {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
-        let (release, manifest) = self.manifest(fetcher, network, entry, &label).await?;
-        let held = |release: &ApprovedRelease| HeldRelease {
-            package: release.name.to_string(),
-            version: release.version.to_string(),
-            platform: release.platform.to_string(),
-            release: release.digest(),
-            objects: release.objects().len(),
-            bytes: release.objects().values().map(|object| object.size).sum(),
-        };
-        if self.index.is_complete(entry.digest) {
-            return Ok((held(&release), false));
-        }
         let what = || format!("cannot mirror `{label}`");
-        let release = Arc::new(release);
-        let plan = ObtainPlan::new(fetcher, release.clone(), &self.store).await.or_fail(what)?;
-        let new = plan.missing_objects() > 0;
-        let meter = fetcher.meter().clone();
-        let cost = plan.cost();
-        let partials = self.site.partials();
-        let fetching = plan.execute(fetcher, &self.store, &partials);
-        watch(&format!("mirroring {label}"), cost, || meter.received(), fetching).await.or_fail(what)?;
-        self.site.served().add_release(entry, &manifest)?;
+        let manifest = self.site.served().manifest(entry)?;
+        if let Some(bytes) = manifest.as_ref().filter(|_| self.index.is_complete(entry.digest)) {
+            let release = check_approval(bytes, entry, &network.packagers).or_fail(what)?;
+            return Ok((HeldRelease::of(&release, None), false));
+        }
+        let mut request = self.request(fetcher, network, entry, manifest).await?;
+        let cost = request.plan().await.or_fail(what)?.cost();
+        let (meter, partials) = (fetcher.meter().clone(), self.site.partials());
+        let fetching = request.obtain(&self.store, &partials);
+        let obtained =
+            watch(&format!("mirroring {label}"), cost, || meter.received(), fetching).await.or_fail(what)?;
+        let new = obtained.kind != WayKind::Nothing;
+        let came = new.then(|| Came {
+            by: obtained.kind,
+            way: obtained.way.clone(),
+            received_bytes: obtained.received,
+        });
+        if let Some(Came { by, way, received_bytes }) = &came {
+            tracing::info!(package = %entry.listing.name, version = %entry.listing.version, %by, way,
+                received_bytes, "release was received");
+        }
+        let held = HeldRelease::of(&obtained.release, came);
+        self.remember(&held)?;
+        self.site.served().add_release(entry, &obtained.manifest, obtained.deltas)?;
         self.index.mark_complete(entry.digest);
-        Ok((held(&release), new))
+        Ok((held, new))
     }
 
-    /// A release's manifest, checked for both bodies, from the disk or the upstream.
-    async fn manifest(
-        &self,
-        fetcher: &Fetcher,
-        network: &Network,
-        entry: &CatalogueEntry,
-        label: &str,
-    ) -> Result<(ApprovedRelease, Vec<u8>), Failure> {
-        let what = || format!("cannot mirror `{label}`");
-        if let Some(bytes) = self.site.served().manifest(entry)? {
-            let release = check_approval(&bytes, entry, &network.packagers).or_fail(what)?;
-            return Ok((release, bytes));
+    /// Keeps how a release came at once: a sync that is killed later does not forget it.
+    fn remember(&self, held: &HeldRelease) -> Result<(), Failure> {
+        if held.came.is_none() {
+            return Ok(());
         }
-        fetch_release(fetcher, network, entry).await.or_fail(what)
+        let mut state = self.site.state();
+        state.releases.retain(|known| known.release != held.release);
+        state.releases.push(held.clone());
+        self.site.write_state(&state)
+    }
+
+    async fn request<'a>(
+        &self,
+        fetcher: &'a Fetcher,
+        network: &'a Network,
+        entry: &'a CatalogueEntry,
+        manifest: Option<Vec<u8>>,
+    ) -> Result<ReleaseRequest<'a>, Failure> {
+        let held = self.site.served().held_manifests(&network.catalogue, entry)?;
+        ReleaseRequest::new(fetcher, network, entry, Stock::Store(self.store.clone()), held, manifest)
+            .await
+            .or_fail(|| format!("cannot mirror `{} {}`", entry.listing.name, entry.listing.version))
     }
 
     /// What a sync would fetch. Refreshes the trusted metadata, which is never served by itself.
@@ -264,19 +287,35 @@ impl Mirror {
             .or_fail(|| format!("cannot refresh the catalogue for college {}", self.config.college))?;
         let mut forecast = Vec::new();
         for entry in Obligations::new(&network, &self.config.college).0 {
-            let label = format!("{} {}", entry.listing.name, entry.listing.version);
-            let (release, _) = self.manifest(fetcher, &network, &entry, &label).await?;
-            let plan = ObtainPlan::new(fetcher, Arc::new(release), &self.store)
+            let manifest = self.site.served().manifest(&entry)?;
+            let mut request = self.request(fetcher, &network, &entry, manifest).await?;
+            let plan = request
+                .plan()
                 .await
-                .or_fail(|| format!("cannot plan `{label}`"))?;
+                .or_fail(|| format!("cannot plan `{} {}`", entry.listing.name, entry.listing.version))?;
             forecast.push(Forecast {
                 package: entry.listing.name.to_string(),
                 version: entry.listing.version.to_string(),
-                missing_objects: plan.missing_objects(),
+                missing_objects: plan.missing_objects,
+                way: plan.candidates.first().map(|candidate| candidate.way.clone()).unwrap_or_default(),
                 bytes: plan.cost(),
             });
         }
         Ok(forecast)
+    }
+}
+
+impl HeldRelease {
+    fn of(release: &ApprovedRelease, came: Option<Came>) -> Self {
+        Self {
+            package: release.name.to_string(),
+            version: release.version.to_string(),
+            platform: release.platform.to_string(),
+            release: release.digest(),
+            objects: release.objects().len(),
+            bytes: release.objects().values().map(|object| object.size).sum(),
+            came,
+        }
     }
 }
 

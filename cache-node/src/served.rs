@@ -5,7 +5,8 @@
 //! served/metadata/<n>.<role>.json     snapshot, targets, catalogue, deployment, brake
 //! served/metadata/timestamp.json      replaced last: the flip
 //! served/targets/…                    small targets, and the manifests of the releases that are held
-//! served/routes/<release>.json        which of them are here
+//! served/routes/<release>.json        which of them are here, and by which deltas they may be had
+//! served/deltas/<release>/<from>.delta   the delta that a release came by, for workstations that hold the same one
 //! served/encoded/…                    the newest metadata compressed, and as a difference from the one before
 //! ```
 //!
@@ -15,17 +16,23 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::network::{
-    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, deployment_role, metadata_path,
-    routes_path, target_path,
+    BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, brake_role, delta_path, deployment_role,
+    metadata_path, routes_path, target_path,
 };
 use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata,
 };
-use mirabelle_manifests::{CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, Routes, TargetPath};
+use mirabelle_manifests::{
+    Catalogue, CatalogueEntry, DeltaOffer, Digest, Instant, MAX_MANIFEST_BYTES, MAX_ROUTES_BYTES, Routes,
+    TargetPath,
+};
 use mirabelle_terminal::{Failure, OrFail};
-use mirabelle_transfer::{EncodedForms, FetchError, Fetcher, MetadataStore, Network};
+use mirabelle_transfer::{
+    EncodedForms, FetchError, Fetcher, HeldManifest, MetadataStore, Network, UsedDelta,
+};
 
 const MAX_METADATA_BYTES: u64 = 64 << 20;
 const MAX_ROOT_BYTES: u64 = 512 << 10;
@@ -69,12 +76,91 @@ impl Served {
         Ok(self.path(&below))
     }
 
-    /// Makes a release known: its manifest, and that its objects are here. Called once they are.
-    pub(crate) fn add_release(&self, entry: &CatalogueEntry, manifest: &[u8]) -> Result<(), Failure> {
+    /// Manifests that are here of other releases of the package and platform.
+    pub(crate) fn held_manifests(
+        &self,
+        catalogue: &Catalogue,
+        entry: &CatalogueEntry,
+    ) -> Result<Vec<HeldManifest>, Failure> {
+        let listing = &entry.listing;
+        let others = catalogue.iter().filter(|other| {
+            other.digest != entry.digest
+                && other.listing.name == listing.name
+                && other.listing.platform == listing.platform
+        });
+        let mut held = Vec::new();
+        for other in others {
+            held.extend(self.manifest(other)?.map(|bytes| HeldManifest { release: other.digest, bytes }));
+        }
+        Ok(held)
+    }
+
+    /// Makes a release known: its manifest, that its objects are here, and the deltas that it may be had by. Called once
+    /// its objects are here.
+    ///
+    /// Of the deltas it came by, the one that leads from another release straight to it is kept for workstations, and so
+    /// is a pack. Those of a chain pass through releases that are not served.
+    pub(crate) fn add_release(
+        &self,
+        entry: &CatalogueEntry,
+        manifest: &[u8],
+        came_by: Vec<UsedDelta>,
+    ) -> Result<(), Failure> {
         let what = || format!("cannot store the manifest of `{}`", entry.listing.name);
         durable::write_atomically(&self.manifest_path(entry)?, manifest).or_fail(what)?;
-        let routes = serde_json::to_vec(&Routes { bundle: false, objects: true }).or_fail(what)?;
-        durable::write_atomically(&self.path(&routes_path(entry.digest)), &routes).or_fail(what)
+        let mut routes = self.routes(entry.digest)?;
+        routes.objects = true;
+        let direct = came_by.len() == 1;
+        for delta in came_by {
+            if !direct {
+                delta.discard().or_fail(what)?;
+                continue;
+            }
+            let offer = DeltaOffer { from: delta.from, sha256: delta.sha256, size: delta.size };
+            delta.keep(&self.path(&delta_path(entry.digest, offer.from))).or_fail(what)?;
+            routes.deltas.retain(|known| known.from != offer.from);
+            routes.deltas.push(offer);
+        }
+        self.write_routes(entry.digest, &routes)
+    }
+
+    /// What is offered for a release. A delta that is no longer here is not.
+    fn routes(&self, release: Digest) -> Result<Routes, Failure> {
+        let path = self.path(&routes_path(release));
+        let bytes = durable::read_if_present(&path, MAX_ROUTES_BYTES)
+            .or_fail(|| format!("cannot read `{}`", path.display()))?;
+        let mut routes = bytes.map_or_else(Routes::default, |bytes| Routes::read(&bytes));
+        routes.deltas.retain(|offer| self.path(&delta_path(release, offer.from)).is_file());
+        Ok(routes)
+    }
+
+    fn write_routes(&self, release: Digest, routes: &Routes) -> Result<(), Failure> {
+        let what = || format!("cannot write the routes of release {}", release.short());
+        let bytes = serde_json::to_vec(routes).or_fail(what)?;
+        durable::write_atomically(&self.path(&routes_path(release)), &bytes).or_fail(what)
+    }
+
+    /// Drops deltas to releases that are not `obliged`: first from what is offered, then from the disk.
+    pub(crate) fn drop_deltas(&self, obliged: &BTreeSet<Digest>) -> Result<(), Failure> {
+        let directory = self.path("deltas");
+        let what = || format!("cannot sweep `{}`", directory.display());
+        if !directory.exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&directory).or_fail(what)? {
+            let path = entry.or_fail(what)?.path();
+            let release: Option<Digest> =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if release.is_some_and(|release| obliged.contains(&release)) {
+                continue;
+            }
+            if let Some(release) = release.filter(|release| self.path(&routes_path(*release)).exists()) {
+                let routes = Routes { deltas: Vec::new(), ..self.routes(release)? };
+                self.write_routes(release, &routes)?;
+            }
+            durable::remove_tree(&path).or_fail(what)?;
+        }
+        Ok(())
     }
 
     /// Keeps every root up to the trusted one, for workstations that trust an older one.

@@ -8,7 +8,7 @@
 //!   objects.lock     held by whoever counts on objects, or sweeps them
 //!   incoming/        objects being written
 //!   partials/        downloads under way; they survive a restart
-//!   served/          the last complete catalogue: metadata/ targets/ routes/
+//!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
 //!   state.json       what the last sync came to
 //!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
 //!   quarantine/      what `fsck --repair` found wrong; delete it at will
@@ -23,7 +23,7 @@ use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_terminal::{Failure, OrFail};
-use mirabelle_transfer::MetadataStore;
+use mirabelle_transfer::{MetadataStore, WayKind};
 use serde::{Deserialize, Serialize};
 
 use crate::served::Served;
@@ -64,6 +64,19 @@ pub(crate) struct HeldRelease {
     pub(crate) release: Digest,
     pub(crate) objects: usize,
     pub(crate) bytes: u64,
+    /// How it came here, if that is still known.
+    #[serde(default)]
+    pub(crate) came: Option<Came>,
+}
+
+/// How a release came to the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Came {
+    pub(crate) by: WayKind,
+    /// In words: `delta from 1.0`.
+    pub(crate) way: String,
+    /// Bytes that were received for it.
+    pub(crate) received_bytes: u64,
 }
 
 impl Site {

@@ -57,6 +57,11 @@ pub enum Command {
         /// The package.
         package: PackageName,
     },
+    /// Show the ways to a package's release that the node offers, what each costs, and which one would be taken.
+    Routes {
+        /// The package.
+        package: PackageName,
+    },
     /// Install packages that are deployed to this college.
     Install {
         /// The packages.

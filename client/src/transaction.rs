@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
-use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, Launcher, PackageName};
+use mirabelle_manifests::{
+    ApprovedRelease, CatalogueEntry, Digest, Instant, Launcher, MAX_MANIFEST_BYTES, PackageName,
+};
 use mirabelle_terminal::{Failure, OrFail, watch};
-use mirabelle_transfer::{Fetcher, Network, ObtainPlan, fetch_release};
+use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
 use tokio::task::spawn_blocking;
 
 use crate::generation::{Generation, Installed};
@@ -92,7 +94,8 @@ impl Executor<'_> {
         Ok(next)
     }
 
-    /// Fetch: the manifest, both bodies' word for it, and every object that is missing.
+    /// Fetch: the manifest, both bodies' word for it, and every object that is missing; by a delta from a release that is
+    /// installed, if that is cheapest.
     async fn fetch(
         &self,
         source: &Source<'_>,
@@ -100,14 +103,20 @@ impl Executor<'_> {
     ) -> Result<Arc<ApprovedRelease>, Failure> {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         let what = || format!("cannot install `{label}`");
-        let (release, manifest) = fetch_release(source.fetcher, source.network, entry).await.or_fail(what)?;
-        let release = Arc::new(release);
-        let plan = ObtainPlan::new(source.fetcher, release.clone(), &self.store).await.or_fail(what)?;
-        let meter = source.fetcher.meter().clone();
-        let (cost, partials) = (plan.cost(), self.layout.partials());
-        let fetching = plan.execute(source.fetcher, &self.store, &partials);
-        watch(&format!("fetching {label}"), cost, || meter.received(), fetching).await.or_fail(what)?;
-        durable::write_atomically(&self.layout.manifest(release.digest()), &manifest).or_fail(what)?;
+        let mut request = request(self.layout, &self.store, source, entry).await?;
+        let cost = request.plan().await.or_fail(what)?.cost();
+        let (meter, partials) = (source.fetcher.meter().clone(), self.layout.partials());
+        let fetching = request.obtain(&self.store, &partials);
+        let obtained =
+            watch(&format!("fetching {label}"), cost, || meter.received(), fetching).await.or_fail(what)?;
+        tracing::info!(package = %entry.listing.name, version = %entry.listing.version, by = %obtained.kind,
+            way = obtained.way, received_bytes = obtained.received, "release was received");
+        let release = obtained.release;
+        durable::write_atomically(&self.layout.manifest(release.digest()), &obtained.manifest)
+            .or_fail(what)?;
+        for delta in obtained.deltas {
+            delta.discard().or_fail(what)?;
+        }
         Ok(release)
     }
 
@@ -209,6 +218,30 @@ impl Executor<'_> {
         }
         Ok(())
     }
+}
+
+/// Asks for a release, with what is installed to start from.
+pub(crate) async fn request<'a>(
+    layout: &Layout,
+    store: &ObjectStore,
+    source: &Source<'a>,
+    entry: &'a CatalogueEntry,
+) -> Result<ReleaseRequest<'a>, Failure> {
+    let what = || format!("cannot plan `{} {}`", entry.listing.name, entry.listing.version);
+    let generations = layout.all_generations()?;
+    let installed = generations.iter().filter_map(|generation| generation.packages.get(&entry.listing.name));
+    let mut releases: Vec<Digest> = installed.map(|installed| installed.release).collect();
+    releases.sort_unstable();
+    releases.dedup();
+    let read =
+        |release| durable::read_if_present(&layout.manifest(release), MAX_MANIFEST_BYTES).or_fail(what);
+    let mut held = Vec::new();
+    for release in releases {
+        held.extend(read(release)?.map(|bytes| HeldManifest { release, bytes }));
+    }
+    let manifest = read(entry.digest)?.filter(|bytes| Digest::of(bytes) == entry.digest);
+    let stock = Stock::Store(store.clone());
+    ReleaseRequest::new(source.fetcher, source.network, entry, stock, held, manifest).await.or_fail(what)
 }
 
 impl Layout {

@@ -38,4 +38,4 @@ pub use release::{
     Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, MAX_SBOM_BYTES,
     Mode, Node, Object, RELEASE_PLACEHOLDER, Release, ReleaseError, Sbom, SignedRelease, release_target,
 };
-pub use routes::Routes;
+pub use routes::{DeltaOffer, MAX_DELTA_OFFERS, MAX_ROUTES_BYTES, Routes};

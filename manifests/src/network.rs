@@ -78,3 +78,9 @@ pub fn object_path(digest: Digest) -> String {
 pub fn routes_path(release: Digest) -> String {
     format!("routes/{release}.json")
 }
+
+/// `deltas/<release digest>/<digest of the release it leads from>.delta`, or `…/full.delta` from nothing.
+pub fn delta_path(release: Digest, from: Option<Digest>) -> String {
+    let name = from.map_or("full".to_owned(), |from| from.to_string());
+    format!("deltas/{release}/{name}.delta")
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
-use mirabelle_terminal::DocumentKind;
+use mirabelle_terminal::{ByteCount, DocumentKind};
 
 use crate::key_location::KeyLocation;
 use crate::token::Algorithm;
@@ -63,6 +63,8 @@ pub enum Command {
     Draft(DraftCommand),
     /// Sign a draft on the machine where the key is; needs no repository.
     Sign(Sign),
+    /// Make the deltas between published releases that machines may need, and drop the others; needs no key.
+    Deltas(MakeDeltas),
     /// Publish what is signed, and renew freshness, with the online key.
     Publish(Publish),
     /// Say what is published, what waits and for whom, and what expires when.
@@ -474,6 +476,35 @@ pub struct Publish {
     /// The online key: a sealed file, or `pkcs11:…` on a token.
     #[arg(long)]
     pub key: KeyLocation,
+    /// Make no deltas now; `deltas` does later, and until then machines fetch ranges of the bundles.
+    #[arg(long)]
+    pub without_deltas: bool,
+}
+
+/// Make deltas. What is not given is as `[deltas]` in repository.toml says.
+#[derive(Debug, Args)]
+pub struct MakeDeltas {
+    /// From so many releases before each that is newest or deployed.
+    #[arg(long)]
+    pub last: Option<usize>,
+    /// From this release too, as `NAME@VERSION`; may be given several times.
+    #[arg(long, value_name = "NAME@VERSION")]
+    pub also: Vec<NameAtVersion>,
+    /// Make no packs (deltas from nothing, for first installs).
+    #[arg(long)]
+    pub without_packs: bool,
+    /// 1 (quick) to 3 (smallest).
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub effort: Option<u8>,
+    /// Threads.
+    #[arg(long)]
+    pub jobs: Option<NonZeroUsize>,
+    /// Memory: `2 GiB`. One delta is made at a time even where it needs more.
+    #[arg(long)]
+    pub memory: Option<ByteCount>,
+    /// Say which deltas are needed and how they stand, and make and drop none.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Serve.

@@ -14,6 +14,8 @@ pub mod cli;
 pub mod commands;
 
 mod audit;
+mod delta_settings;
+mod deltas;
 mod draft_file;
 mod drafts;
 mod key_location;

@@ -8,8 +8,9 @@
 //!   drafts/<role>.json       a document that still waits for signatures
 //!   targets/…                the files those documents name, under their hashed names
 //!   submitted/<digest>/      releases waiting for approval, then for publication
-//!   public/                  what is served; written by `publish` alone
-//!     metadata/ targets/ bundles/ sboms/ routes/
+//!   public/                  what is served; written by `publish`, and by `deltas` what belongs to those
+//!     metadata/ targets/ bundles/ sboms/ routes/ deltas/ encoded/
+//!   delta-work/              scratch of making deltas; all of it can be deleted
 //!   lock                     held by whoever writes
 //! ```
 //!
@@ -28,6 +29,7 @@ use mirabelle_manifests::{Digest, Instant, TargetPath};
 use mirabelle_terminal::{Failure, OrFail, read_config};
 use serde::{Deserialize, Serialize};
 
+use crate::delta_settings::DeltaSettings;
 use crate::drafts::{draft_path, role_path};
 
 /// The most of a metadata file, as readers see it too.
@@ -65,13 +67,14 @@ impl Default for Lifetimes {
 }
 
 /// `repository.toml`
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The catalogue is split into two to this power of hash bins; absent: it is one role. Set by `init` for good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) catalogue_bin_bits: Option<u8>,
     pub(crate) lifetimes: Lifetimes,
+    pub(crate) deltas: DeltaSettings,
 }
 
 /// A repository's directory.
@@ -116,6 +119,11 @@ impl Repository {
 
     pub(crate) fn public(&self) -> PathBuf {
         self.path("public")
+    }
+
+    /// Which deltas are made.
+    pub(crate) fn delta_settings(&self) -> &DeltaSettings {
+        &self.config.deltas
     }
 
     /// For so many days after its expiry, what was verified before stays usable.

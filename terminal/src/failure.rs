@@ -23,6 +23,7 @@ use std::io;
 
 use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
+use mirabelle_content::delta::EncodeError;
 use mirabelle_content::{ObjectError, StagingError, TreeError};
 use mirabelle_keys::{KeyringError, SealError, SigningError};
 use mirabelle_manifests::tuf::{MetadataError, SignError};
@@ -262,6 +263,7 @@ impl Sounds for ObtainError {
     fn kind(&self) -> Kind {
         match self {
             Self::Fetch(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
             Self::NoRoute { .. } => Kind::Network,
             Self::Bundle { .. } | Self::Object { .. } => Kind::Trust,
             Self::Disk(error) => Sounds::kind(error),
@@ -272,6 +274,7 @@ impl Sounds for ObtainError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.advice(),
+            Self::Manifest(error) => error.advice(),
             Self::Disk(error) => error.advice(),
             Self::Bundle { .. } | Self::Object { .. } => Some("nothing of it was kept".to_owned()),
             Self::NoRoute { .. } | Self::Task(_) => None,
@@ -309,6 +312,23 @@ impl Sounds for WriteError {
         match self {
             Self::Changed(_) => None,
             Self::Io(error) => error.advice(),
+        }
+    }
+}
+
+impl Sounds for EncodeError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Manifest(_) => Kind::Trust,
+            Self::Wrong(_) => Kind::Machine,
+            Self::Io(error) => Sounds::kind(error),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => error.advice(),
+            Self::Manifest(_) | Self::Wrong(_) => None,
         }
     }
 }

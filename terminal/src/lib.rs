@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod run;
 mod table;
+mod ways;
 
 pub use config::{Layer, Setting, read_config, settings_table};
 pub use documents::{DocumentKind, print_document};
@@ -20,4 +21,5 @@ pub use failure::{Failure, Kind, OrFail};
 pub use output::Output;
 pub use progress::{Bar, watch};
 pub use run::{runtime, start, stop_signal};
-pub use table::{Table, bytes};
+pub use table::{ByteCount, ByteCountError, Table, bytes};
+pub use ways::ways;

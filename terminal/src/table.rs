@@ -81,9 +81,56 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// A number of bytes that somebody wrote with its unit: `2 GiB`, `500 MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteCount(pub u64);
+
+/// Why a text is no number of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a number of bytes: it should look like `2 GiB` or `500 MB`")]
+pub struct ByteCountError(String);
+
+impl std::str::FromStr for ByteCount {
+    type Err = ByteCountError;
+
+    fn from_str(text: &str) -> Result<Self, ByteCountError> {
+        let wrong = || ByteCountError(text.to_owned());
+        let digits = text.trim().find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, unit) = text.trim().split_at(digits);
+        let unit: u64 = match unit.trim() {
+            "B" => 1,
+            "kB" => 1000,
+            "KiB" => 1 << 10,
+            "MB" => 1_000_000,
+            "MiB" => 1 << 20,
+            "GB" => 1_000_000_000,
+            "GiB" => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        number.checked_mul(unit).map(Self).ok_or_else(wrong)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_numbers_of_bytes_with_their_unit() {
+        let cases = [
+            ("2 GiB", Some(2 << 30)),
+            ("500MB", Some(500_000_000)),
+            (" 7 B ", Some(7)),
+            ("7", None),
+            ("GiB", None),
+            ("1.5 GB", None),
+            ("99999999999 GiB", None),
+        ];
+        for (text, count) in cases {
+            assert_eq!(text.parse::<ByteCount>().ok().map(|count| count.0), count, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits() {

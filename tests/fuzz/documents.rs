@@ -5,7 +5,8 @@ use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
 };
 use mirabelle_manifests::{
-    Brake, Catalogue, Deployment, Instant, Json, Packagers, SignedRelease, SiteId, TargetPath,
+    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, Packagers, Routes, SignedRelease, SiteId,
+    TargetPath,
 };
 
 /// A role's document; `None` for what is none.
@@ -102,6 +103,14 @@ pub(crate) fn brake(bytes: &[u8]) -> bool {
     let Ok(brake) = Brake::parse(bytes) else { return false };
     assert_eq!(Brake::parse(&brake.to_bytes().unwrap()).unwrap(), brake);
     true
+}
+
+/// Whatever a server says can be planned with.
+pub(crate) fn routes(bytes: &[u8]) -> bool {
+    let routes = Routes::read(bytes);
+    assert!(routes.deltas.len() <= MAX_DELTA_OFFERS);
+    assert_eq!(Routes::read(&serde_json::to_vec(&routes).unwrap()), routes);
+    routes != Routes::default()
 }
 
 /// A file of it is the same value; so is its canonical form, which is JSON unless strings hold control characters.

@@ -62,6 +62,11 @@ fn brake() {
 }
 
 #[test]
+fn routes() {
+    Target::new("routes").run(documents::routes);
+}
+
+#[test]
 fn json() {
     Target::new("json").run(documents::json);
 }

@@ -19,6 +19,7 @@ pub const PASSPHRASE: &str = "mirabelle de Lorraine";
 pub struct WorldBuilder {
     directory: Option<PathBuf>,
     bins: Option<u8>,
+    deltas: bool,
     colleges: Vec<CollegePlan>,
 }
 
@@ -34,6 +35,7 @@ struct CollegePlan {
 pub struct World {
     directory: PathBuf,
     origin: Running,
+    deltas: bool,
     colleges: Vec<College>,
     /// Removes the directory at the end, unless it is somebody's.
     _temporary: Option<tempfile::TempDir>,
@@ -67,6 +69,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn bins(mut self, bits: u8) -> Self {
         self.bins = Some(bits);
+        self
+    }
+
+    /// With deltas, which take their time; most tests are about other things, and publish without them.
+    #[must_use]
+    pub fn deltas(mut self) -> Self {
+        self.deltas = true;
         self
     }
 
@@ -122,7 +131,8 @@ impl WorldBuilder {
             Some(bits) => initialise(&directory, &["--bins", &bits.to_string()]),
         }
         let origin = serve(&directory);
-        let mut world = World { origin, colleges: Vec::new(), _temporary: temporary, directory };
+        let mut world =
+            World { origin, deltas: self.deltas, colleges: Vec::new(), _temporary: temporary, directory };
         for plan in self.colleges {
             let college = College::set_up(plan, &world);
             world.colleges.push(college);
@@ -240,7 +250,8 @@ impl World {
 
     /// Publishes.
     pub fn publish(&self) {
-        self.publisher(["publish", "--key", "keys/online.key"]).succeeds();
+        let without = (!self.deltas).then_some("--without-deltas");
+        self.publisher(["publish", "--key", "keys/online.key"].into_iter().chain(without)).succeeds();
     }
 
     /// All of it: builds, submits, approves, deploys to all colleges and publishes `app`.

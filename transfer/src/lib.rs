@@ -5,7 +5,8 @@
 //!
 //! - [`Fetcher`] asks one server, retries, and resumes at the byte.
 //! - [`TufClient`] brings a [`MetadataStore`] up to date; [`refresh`] does, and reads the [`Network`] in it.
-//! - [`ObtainPlan`] says what of a release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
+//! - [`ReleaseRequest`] plans the cheapest way to a release from what is held, deltas among it, explains it, and goes it.
+//! - [`ObtainPlan`] says what of a known release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
 //! - [`serve`] gives out files of a directory.
 
 pub mod serve;
@@ -24,6 +25,9 @@ pub use encoding::EncodedForms;
 pub use fetch::{FetchError, Fetcher, Meter, Upstream};
 pub use metadata_store::{MetadataStore, StoreError};
 pub use network::{Network, RefreshError, fetch_release, kept_network, refresh, refresh_or_keep};
-pub use obtain::{ObtainError, ObtainPlan, Route};
+pub use obtain::{
+    Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
+    Route, Stock, UsedDelta, WayKind,
+};
 pub use retry::RetryPolicy;
 pub use tuf_client::{Repository, TufClient, TufError};

@@ -6,8 +6,8 @@ use mirabelle_manifests::network::{
 };
 use mirabelle_manifests::tuf::{ClockBehind, MetadataError, RoleName, TargetFile, Targets, TrustedMetadata};
 use mirabelle_manifests::{
-    ApprovedRelease, Brake, Catalogue, CatalogueEntry, CatalogueError, Deployment, DeploymentError, Instant,
-    Packagers, Refusal, TargetPath, check_approval,
+    ApprovedRelease, Brake, Catalogue, CatalogueEntry, CatalogueError, Deployment, DeploymentError, Digest,
+    Instant, Packagers, Refusal, TargetPath, check_approval,
 };
 
 use crate::fetch::{FetchError, Fetcher};
@@ -176,19 +176,32 @@ async fn read_kept(store: &MetadataStore, now: Instant) -> Result<Network, Refre
     Reading { client, fetcher: None, store }.network().await
 }
 
-/// Fetches a release's manifest and checks both bodies (promise 1). Also returns the manifest's bytes.
+/// Fetches a release's manifest, as a difference from one that is `held` if the server has that, and checks both bodies
+/// (promise 1). Also returns the manifest's bytes.
 pub async fn fetch_release(
     fetcher: &Fetcher,
     network: &Network,
     entry: &CatalogueEntry,
+    held: Option<&[u8]>,
 ) -> Result<(ApprovedRelease, Vec<u8>), RefreshError> {
     let path = target_path(&entry.path, entry.digest)
         .map_err(|_| FetchError::NotAPath { path: entry.path.to_string() })?;
-    let bytes = fetcher.bytes(&path, entry.length.min(MAX_STATED_BYTES)).await?;
-    let package = format!("{} {}", entry.listing.name, entry.listing.version);
-    let release = check_approval(&bytes, entry, &network.packagers)
-        .map_err(|source| RefreshError::Refused { package, source })?;
-    Ok((release, bytes))
+    let limit = entry.length.min(MAX_STATED_BYTES);
+    let genuine = |bytes: &[u8]| Digest::of(bytes) == entry.digest;
+    let bytes = fetcher.document(&path, limit, held, &genuine).await?;
+    Ok((approved(&bytes, network, entry)?, bytes))
+}
+
+/// Checks both bodies, whatever way a manifest came.
+pub(crate) fn approved(
+    manifest: &[u8],
+    network: &Network,
+    entry: &CatalogueEntry,
+) -> Result<ApprovedRelease, RefreshError> {
+    check_approval(manifest, entry, &network.packagers).map_err(|source| {
+        let package = format!("{} {}", entry.listing.name, entry.listing.version);
+        RefreshError::Refused { package, source }
+    })
 }
 
 /// A refreshed session being read.

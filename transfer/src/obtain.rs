@@ -4,10 +4,15 @@
 //! executing it fetches, checks and commits, and can be broken off at any instant: what was committed is not asked for
 //! again, and what was half fetched goes on at the byte.
 //!
-//! By bundle: `obtain/bundle.rs`. One object at a time: `obtain/objects.rs`.
+//! By bundle: `obtain/bundle.rs`. One object at a time: `obtain/objects.rs`. Whoever wants a whole release, by deltas if
+//! that is cheaper, makes a [`ReleaseRequest`]: `obtain/request.rs`.
 
 mod bundle;
+mod delta;
 mod objects;
+mod plan;
+mod request;
+mod search;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,18 +24,21 @@ use std::time::Duration;
 use mirabelle_content::bundle::BundleError;
 use mirabelle_content::{ObjectError, ObjectStore};
 use mirabelle_manifests::network::routes_path;
-use mirabelle_manifests::{ApprovedRelease, Digest, Routes};
+use mirabelle_manifests::{ApprovedRelease, Digest, MAX_ROUTES_BYTES, Routes};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::fetch::{FetchError, Fetcher};
+use crate::network::RefreshError;
+
+pub use delta::UsedDelta;
+pub use plan::{Candidate, PassedOver, ReleasePlan, WayKind};
+pub use request::{HeldManifest, Obtained, ReleaseRequest, Stock};
 
 /// Compressed bytes after which a segment ends: enough to keep a link busy, little enough to hold on a disk.
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// How long what was taken waits, at most, to be committed: what a cut may cost on a fast link, and on a slow one every
 /// segment and object is committed as it comes. Committing syncs the disk, which takes longer than decoding.
 const COMMIT_EVERY: Duration = Duration::from_secs(2);
-/// The most of a routes file.
-const MAX_ROUTES_BYTES: u64 = 64 << 10;
 
 /// A run of frames that are fetched together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +73,9 @@ pub enum ObtainError {
     /// A file could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The manifest could not be had, or is refused.
+    #[error(transparent)]
+    Manifest(#[from] RefreshError),
     /// The server offers no way to get the release.
     #[error("{upstream} does not hold `{package}`")]
     NoRoute {
@@ -108,7 +119,8 @@ impl ObtainError {
     pub fn is_tampering(&self) -> bool {
         match self {
             Self::Bundle { .. } | Self::Object { .. } => true,
-            Self::Fetch(error) => matches!(error, FetchError::TooLong { .. }),
+            Self::Fetch(error) => error.is_tampering(),
+            Self::Manifest(error) => error.is_tampering(),
             Self::NoRoute { .. } | Self::Disk(_) | Self::Task(_) => false,
         }
     }
@@ -125,25 +137,31 @@ impl ObtainPlan {
             let (release, store) = (release.clone(), store.clone());
             spawn_blocking(move || missing_objects(&release, &store)).await?
         };
+        let routes =
+            if missing.is_empty() { Routes::default() } else { routes_of(fetcher, release.digest()).await? };
+        let plans = Self::all(&release, &missing, &routes);
+        plans.into_iter().min_by_key(|plan| plan.cost).ok_or_else(|| ObtainError::NoRoute {
+            upstream: fetcher.upstream().to_string(),
+            package: package_of(&release),
+        })
+    }
+
+    /// Every way to get what is `missing` from a server with these routes. Pure.
+    fn all(release: &Arc<ApprovedRelease>, missing: &BTreeMap<Digest, u64>, routes: &Routes) -> Vec<Self> {
         let plan = |route, cost| Self { release: release.clone(), missing: missing.clone(), route, cost };
         if missing.is_empty() {
-            return Ok(plan(Route::Nothing, 0));
+            return vec![plan(Route::Nothing, 0)];
         }
-        let routes = routes_of(fetcher, release.digest()).await?;
-        let segments = segments_for(&release, &missing);
-        let bundle_cost: u64 = segments.iter().map(|segment| segment.bytes.end - segment.bytes.start).sum();
-        let objects_cost: u64 = missing.values().sum();
-        match routes {
-            Routes { bundle: true, objects: true } if objects_cost < bundle_cost => {
-                Ok(plan(Route::Objects, objects_cost))
-            }
-            Routes { bundle: true, .. } => Ok(plan(Route::Bundle(segments), bundle_cost)),
-            Routes { objects: true, .. } => Ok(plan(Route::Objects, objects_cost)),
-            Routes { .. } => Err(ObtainError::NoRoute {
-                upstream: fetcher.upstream().to_string(),
-                package: package_of(&release),
-            }),
+        let mut plans = Vec::new();
+        if routes.bundle {
+            let segments = segments_for(release, missing);
+            let cost = segments.iter().map(|segment| segment.bytes.end - segment.bytes.start).sum();
+            plans.push(plan(Route::Bundle(segments), cost));
         }
+        if routes.objects {
+            plans.push(plan(Route::Objects, missing.values().sum()));
+        }
+        plans
     }
 
     /// The bytes that executing it will fetch, unless something fails.
@@ -199,8 +217,8 @@ fn missing_objects(release: &ApprovedRelease, store: &ObjectStore) -> BTreeMap<D
 async fn routes_of(fetcher: &Fetcher, release: Digest) -> Result<Routes, FetchError> {
     match fetcher.bytes(&routes_path(release), MAX_ROUTES_BYTES).await {
         // Unsigned: whatever it says, at worst a request is answered with 404.
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or(Routes { bundle: false, objects: false })),
-        Err(FetchError::NotFound { .. }) => Ok(Routes { bundle: false, objects: false }),
+        Ok(bytes) => Ok(Routes::read(&bytes)),
+        Err(FetchError::NotFound { .. }) => Ok(Routes::default()),
         Err(error) => Err(error),
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod fsck;
 mod gc;
 mod init;
+mod routes;
 mod run;
 mod status;
 mod sync;
@@ -36,6 +37,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init { trusted_root } => init::run(&context, &trusted_root),
         Command::Run => runtime()?.block_on(run::run(&context)),
         Command::Sync { dry_run } => runtime()?.block_on(sync::run(&context, dry_run)),
+        Command::Routes { package, release, from } => {
+            let question =
+                routes::Question { package: &package, version: release.as_ref(), from: from.as_deref() };
+            runtime()?.block_on(routes::run(&context, &question))
+        }
         Command::Status => status::run(&context),
         Command::Fsck { repair } => runtime()?.block_on(fsck::run(&context, repair)),
         Command::Gc { dry_run } => runtime()?.block_on(gc::run(&context, dry_run)),

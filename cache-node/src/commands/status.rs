@@ -27,10 +27,16 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         let state = &status.state;
         let when =
             |instant: Option<Instant>| instant.map_or("never".to_owned(), |instant| format!("{instant:.0}"));
-        let mut table = Table::new(["package", "version", "platform", "objects", "bytes"]).right([3, 4]);
+        let mut table =
+            Table::new(["package", "version", "platform", "objects", "bytes", "came by"]).right([3, 4]);
         for held in &state.releases {
             let (objects, size) = (held.objects.to_string(), bytes(held.bytes));
-            table.row([held.package.clone(), held.version.clone(), held.platform.clone(), objects, size]);
+            let came = held
+                .came
+                .as_ref()
+                .map_or_else(String::new, |came| format!("{}, {}", came.way, bytes(came.received_bytes)));
+            let (package, version) = (held.package.clone(), held.version.clone());
+            table.row([package, version, held.platform.clone(), objects, size, came]);
         }
         let fresh = if status.stale { "STALE since" } else { "fresh until" };
         let failure = state

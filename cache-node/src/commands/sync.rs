@@ -11,10 +11,12 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> Result<(), Failure>
     if dry_run {
         let forecast = mirror.forecast(Instant::now()).await?;
         context.output.print(&forecast, |forecast| {
-            let mut table = Table::new(["package", "version", "missing objects", "to fetch"]).right([2, 3]);
+            let mut table =
+                Table::new(["package", "version", "missing objects", "way", "to fetch"]).right([2, 4]);
             for release in forecast {
-                let (missing, cost) = (release.missing_objects.to_string(), bytes(release.bytes));
-                table.row([release.package.clone(), release.version.clone(), missing, cost]);
+                let missing = release.missing_objects.map_or_else(String::new, |count| count.to_string());
+                let (way, cost) = (release.way.clone(), bytes(release.bytes));
+                table.row([release.package.clone(), release.version.clone(), missing, way, cost]);
             }
             table.render()
         });

@@ -4,6 +4,7 @@ mod change;
 mod config;
 mod enroll;
 mod look;
+mod routes;
 mod run;
 mod tend;
 
@@ -129,6 +130,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Refresh => runtime()?.block_on(look::refresh(&context)),
         Command::Search { words } => runtime()?.block_on(look::search(&context, &words)),
         Command::Info { package } => runtime()?.block_on(look::info(&context, &package)),
+        Command::Routes { package } => runtime()?.block_on(routes::run(&context, &package)),
         Command::List => look::list(&context),
         Command::History => look::history(&context),
         Command::Install { packages, dry_run } => {

@@ -59,7 +59,7 @@ struct RoleSummary {
 
 pub(super) fn run(context: &mut Context, arguments: &Init) -> Result<(), Failure> {
     let config = Config { catalogue_bin_bits: arguments.bins, ..Config::default() };
-    let repository = Repository::create(&context.directory, config)?;
+    let repository = Repository::create(&context.directory, config.clone())?;
     let _lock = repository.lock()?;
     let plan = Plan::new(arguments)?;
     let keys = Keys::make(&plan, &arguments.keys, &mut context.passphrase)?;

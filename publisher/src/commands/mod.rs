@@ -5,6 +5,7 @@ mod audit;
 mod brake;
 mod build;
 mod check;
+mod deltas;
 mod deploy;
 mod draft;
 mod init;
@@ -76,6 +77,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pause(arguments) => brake::run(context, &arguments, true),
         Command::Resume(arguments) => brake::run(context, &arguments, false),
         Command::Packager(command) => packager::run(context, command),
+        Command::Deltas(arguments) => deltas::run(context, &arguments),
         Command::Publish(arguments) => publish::run(context, &arguments),
         Command::Role(command) => role::run(context, command),
         Command::Draft(command) => draft::run(context, command),

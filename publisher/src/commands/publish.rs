@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::Context;
 use crate::audit::{Event, Record};
 use crate::cli::Publish;
+use crate::deltas::MANIFESTS;
 use crate::keyfile;
 use crate::repository::{Repository, read_document};
 
@@ -34,6 +35,7 @@ struct Published {
     snapshot: u64,
     releases: usize,
     new_releases: Vec<String>,
+    new_deltas: usize,
 }
 
 pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Failure> {
@@ -55,6 +57,9 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
 
     // Content first: a name is never known before what it stands for is there.
     let new_releases = publish_releases(&repository)?;
+
+    // Its deltas are there, or given up, before anybody hears of a release.
+    let deltas = if arguments.without_deltas { None } else { super::deltas::before_publishing(context)? };
 
     // Then the documents, each under the name that its version gives it.
     repository.publish_roots(root.version)?;
@@ -114,7 +119,9 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let forms = EncodedForms::of(&repository.public());
     current.insert(path.clone());
     forms.add(&path, &bytes, &earlier).or_fail(|| "cannot encode the snapshot".to_owned())?;
-    forms.retain(|path| current.contains(path)).or_fail(|| "cannot publish".to_owned())?;
+    forms
+        .retain(|path| current.contains(path) || path.starts_with(MANIFESTS))
+        .or_fail(|| "cannot publish".to_owned())?;
     let next = last_timestamp.checked_add(1).ok_or_else(|| {
         Failure::no(format!("the last timestamp is version {last_timestamp}, and nothing comes after it"))
             .hint("somebody else may have signed it: replace its key (`role replace-key snapshot,timestamp …`), and counting begins anew")
@@ -131,13 +138,19 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let document = Some((RoleName::snapshot().to_string(), version));
     let record = Record { event: Event::Published, document, keys: vec![key.public().id()], what };
     repository.record(record, context.now)?;
-    let result = Published { timestamp: timestamp.version, snapshot: version, releases, new_releases };
+    let new_deltas = deltas.map_or(0, |report| report.made.len());
+    let result =
+        Published { timestamp: timestamp.version, snapshot: version, releases, new_releases, new_deltas };
     context.output.print(&result, |result| {
         let new = match result.new_releases.as_slice() {
             [] => "nothing new in the catalogue".to_owned(),
             new => format!("new: {}", new.join(", ")),
         };
-        format!("published snapshot {} with {} releases; {new}", result.snapshot, result.releases)
+        let deltas = match result.new_deltas {
+            0 => String::new(),
+            made => format!("; {made} deltas made"),
+        };
+        format!("published snapshot {} with {} releases; {new}{deltas}", result.snapshot, result.releases)
     });
     Ok(())
 }
@@ -170,7 +183,7 @@ fn encode(
     forms.add(&path, bytes, &earlier).or_fail(what)?;
     let mut paths = vec![path];
     if catalogue {
-        // Manifests are fetched by those who want the release, and have no earlier version.
+        // Manifests are encoded where deltas are made: against those of the releases that machines hold.
         return Ok(paths);
     }
     for (path, file) in &document.targets {
@@ -221,7 +234,7 @@ fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
             }
             fs::rename(submitted.join("bundle.tar.zst"), &bundle).or_fail(what)?;
         }
-        let routes_bytes = serde_json::to_vec(&Routes { bundle: true, objects: false }).or_fail(what)?;
+        let routes_bytes = serde_json::to_vec(&Routes { bundle: true, ..Routes::default() }).or_fail(what)?;
         durable::write_atomically(&routes, &routes_bytes).or_fail(what)?;
         durable::remove_tree(&submitted).or_fail(what)?;
         published.push(format!("{} {}", release.name, release.version));
