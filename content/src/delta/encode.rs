@@ -104,7 +104,7 @@ pub(super) fn encode(
     let mut coded = Vec::new();
     for (range, old_range) in plan_windows((&new, &new_members), (&old, &old_members)) {
         let (pieces, corrections) =
-            encode_window(&new, &old, range.clone(), old_range.clone(), &mut literals, progress)?;
+            encode_window(&new, &old, (&range, &old_range), options, &mut literals, progress)?;
         windows.push(Window {
             new: range.end - range.start,
             old_start: old_range.start,
@@ -116,8 +116,18 @@ pub(super) fn encode(
     }
     drop((new, old));
     let [mut text, mut words] = literals;
-    let (text, text_file) = compress(&mut text, Likeness::Text, options.effort, scratch)?;
-    let (words, words_file) = compress(&mut words, Likeness::Words, options.effort, scratch)?;
+    let compress = |file: &mut fs::File, likeness| compress(file, likeness, options.effort, scratch);
+    let (text, words) = if options.jobs.get() > 1 {
+        std::thread::scope(|scope| {
+            let text = scope.spawn(|| compress(&mut text, Likeness::Text));
+            let words = compress(&mut words, Likeness::Words);
+            (text.join().unwrap_or_else(|_| Err(io::Error::other("a compressing thread panicked"))), words)
+        })
+    } else {
+        (compress(&mut text, Likeness::Text), compress(&mut words, Likeness::Words))
+    };
+    let ((text, text_file), (words, words_file)) = (text?, words?);
+
     let header = Header {
         base: base.as_ref().map(|base| container::short(base.digest)),
         whole_manifest: coded_manifest.whole,
@@ -269,8 +279,8 @@ fn plan_windows(
 fn encode_window(
     new: &Side,
     old: &Side,
-    range: Range<u64>,
-    old_range: Range<u64>,
+    (range, old_range): (&Range<u64>, &Range<u64>),
+    options: EncodeOptions,
     literals: &mut [fs::File; 2],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<(Vec<u8>, Vec<u8>), EncodeError> {
@@ -278,8 +288,9 @@ fn encode_window(
     for item in &new.items {
         images.push(new_image(new, *item)?);
     }
-    let old_images = old_images(old, &old_range)?;
-    let pieces = find_pieces(new, old, &range, &old_range, &images, &old_images)?;
+    let old_images = old_images(old, old_range)?;
+    let follow = options.effort > 1;
+    let pieces = find_pieces(new, old, (range, old_range), (&images, &old_images), follow)?;
 
     let mut coder = Encoder::new();
     let mut model = Pieces::new();
@@ -346,14 +357,14 @@ impl Spans for Writing<'_> {
     }
 }
 
-/// Aligns a window. Pieces are counted from the start of both sides.
+/// Aligns a window. Pieces are counted from the start of both sides. To `follow` addresses doubles the work on
+/// executables.
 fn find_pieces(
     new: &Side,
     old: &Side,
-    range: &Range<u64>,
-    old_range: &Range<u64>,
-    new_images: &[Option<NewImage>],
-    old_images: &[OldImage],
+    (range, old_range): (&Range<u64>, &Range<u64>),
+    (new_images, old_images): (&[Option<NewImage>], &[OldImage]),
+    follow: bool,
 ) -> Result<Vec<Piece>, EncodeError> {
     if old_range.is_empty() {
         return Ok(Vec::new());
@@ -361,7 +372,7 @@ fn find_pieces(
     let mut reference = old.window(old_range.start, old_range.end)?;
     let in_window = |image: &&NewImage| image.start >= range.start && image.start + image.length <= range.end;
     let new_images: Vec<&NewImage> = new_images.iter().flatten().filter(in_window).collect();
-    if !new_images.is_empty() && !old_images.is_empty() {
+    if follow && !new_images.is_empty() && !old_images.is_empty() {
         let moved = align_images(new, old, &new_images, old_images)?;
         readdress(&mut reference, old_range, old_images, &new_images, &moved);
     }

@@ -1,4 +1,27 @@
 //! Deltas: a release as the difference from one that is already held, or from nothing.
+//!
+//! A release costs the link what is new in it. A delta from nothing, a *pack*, is a first install under stronger
+//! compression than a bundle's, which any `tar` must read.
+//!
+//! 1. The objects that only one of the releases has are put end to end, side by side with what resembles them, archives
+//!    opened (`sides.rs`, `opened.rs`). Objects that both have cost nothing, wherever they stand.
+//! 2. New bytes are aligned with old ones (`align.rs`): pieces that nearly stand there, and bytes between them.
+//! 3. In executables, addresses are predicted from where the pieces went (`image/`, `relocate.rs`).
+//! 4. What was predicted wrongly is corrected (`corrections.rs`), pieces and corrections under adaptive models
+//!    (`pieces.rs`, `coder.rs`); new bytes are compressed whole (`stream.rs`).
+//! 5. The manifest's lists are coded against the old ones; digests of new objects come from the objects (`manifest.rs`).
+//!
+//! `container.rs` draws the file. Whatever the delta says, a decoder writes objects under the digests that they have,
+//! no more bytes than were signed, and gives a manifest only if it is the one that was signed: a delta need not be
+//! trusted.
+//!
+//! The same pair of releases and effort gives the same bytes on every machine: no floating point, no clock, no order of
+//! threads. What older programs made is read for as long as the format's number stands, so the models, the parser of
+//! executables, the disassembler's and the deflate library's versions are part of it; a program that meets another
+//! number takes the bundle instead.
+//!
+//! Threats: see the module that reads each part. Numbers are bounded where they are read; lengths add up or the delta is
+//! refused; memory is that of one window's pieces and fields and two dictionaries of 32 MiB.
 
 mod align;
 mod coder;
@@ -50,7 +73,7 @@ pub struct Expected {
 /// How hard to try, and how much of the machine to take.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodeOptions {
-    /// 1 (quick) to 3 (smallest). The same effort gives the same delta.
+    /// 1 (quick: executables are aligned as they are) to 3 (smallest). The same effort gives the same delta.
     pub effort: u8,
     /// Threads. Does not change the bytes.
     pub jobs: NonZeroUsize,
