@@ -25,9 +25,6 @@ const BSDIFF_BYTES: u64 = 64 << 20;
 /// OSTree took 629 s for a browser.
 const LONGEST: Duration = Duration::from_mins(90);
 
-/// Counts up when a peer is run otherwise, so that what was kept is measured anew.
-const REVISION: u32 = 1;
-
 /// A way of moving a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -67,6 +64,13 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Counts up when it is run otherwise, so that what was kept is measured anew.
+    fn revision(self) -> u32 {
+        if self == Self::Bsdiff { 2 } else { 1 }
+    }
+}
+
 /// One pair, ready to be measured.
 pub(super) struct Bench<'a> {
     pub(super) pair: &'a Pair,
@@ -101,8 +105,8 @@ impl<'a> Bench<'a> {
 
     fn place(&self, peer: Peer) -> PathBuf {
         let (old, new) = (self.old.digest(), self.new.digest());
-        let key =
-            format!("{REVISION} {peer:?} {} {} {old} {new}", self.tools.version(peer), self.pair.label());
+        let (revision, version) = (peer.revision(), self.tools.version(peer));
+        let key = format!("{revision} {peer:?} {version} {} {old} {new}", self.pair.label());
         tools::cache().join(format!("wan-bytes/peers/{}.json", Digest::of(key.as_bytes())))
     }
 
@@ -211,14 +215,11 @@ impl<'a> Bench<'a> {
             if self.old.files.iter().any(|old| content(old).is_some_and(|(digest, _)| digest == sha256)) {
                 continue;
             }
-            let before = self.old.files.binary_search_by(|old| old.path.cmp(&file.path)).ok();
-            let before =
-                before.and_then(|index| content(&self.old.files[index])).filter(|(_, size)| *size > 0);
-            let Some((_, old_size)) = before.filter(|_| size > 0) else {
+            let Some((before, old_size)) = self.predecessor(file).filter(|_| size > 0) else {
                 whole.push(&file.path);
                 continue;
             };
-            let (old, new) = (self.old.root.join(file.path.as_str()), self.new.root.join(file.path.as_str()));
+            let (old, new) = (self.old.root.join(before), self.new.root.join(file.path.as_str()));
             if old_size.max(size) > BSDIFF_BYTES {
                 add(zstd(Some(&old), &new, &patch, &out)?);
                 continue;
@@ -234,6 +235,18 @@ impl<'a> Bench<'a> {
             add(zstd(None, &tar, &patch, &out)?);
         }
         Some(total)
+    }
+
+    /// The old file at a new one's path, or where the path has the old version for the new (`ruff-0.17.6.data`).
+    fn predecessor(&self, file: &SourceFile) -> Option<(&str, u64)> {
+        let path = file.path.as_str();
+        [path.to_owned(), path.replace(&self.pair.new.version, &self.pair.old.version)].iter().find_map(
+            |path| {
+                let found = self.old.files.iter().find(|old| old.path.as_str() == path)?;
+                let (_, size) = content(found).filter(|(_, size)| *size > 0)?;
+                Some((found.path.as_str(), size))
+            },
+        )
     }
 }
 
