@@ -89,10 +89,11 @@ impl Deltas<'_> {
     /// Makes `pairs`; what fails is in the report and does not hold up the others.
     pub(super) fn make(&self, pairs: &[Pair], budget: &Budget) -> Result<Report, Failure> {
         let what = || "cannot make deltas".to_owned();
+        // Also when there is nothing to make: a run may have been killed when its last delta was made.
+        self.sweep()?;
         if pairs.is_empty() {
             return Ok(Report::default());
         }
-        self.sweep()?;
         fs::create_dir_all(self.scratch()).or_fail(what)?;
         let total = pairs.iter().map(|pair| pair.to.listing.installed_size).sum();
         let bar = Bar::bytes(&format!("making {} deltas", pairs.len()), total);
