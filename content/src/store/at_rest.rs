@@ -20,6 +20,10 @@
 //! of mirroring for two points. No dictionary: files below 16 kB are 2 % of the bytes, and one trained on half of them
 //! saves 0.6 MB of 1,131, for which its own file would have to be kept, named in every object and sent to every asker. The
 //! probe was wrong once, about 0.1 % of the bytes.
+//!
+//! A node that mirrors 409 MB of such objects from a bundle of 136 MB, and a workstation that installs them, CPU seconds of
+//! their processes: mirror 1.1 without, 3.2 with compression (the bundle takes 54 s over 20 Mbit/s); install 2.2 and 2.6; the
+//! node, for two installs, 1.5 and 1.2. On the node's disk and on the LAN: 409 MB, 142 MB.
 
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::Path;
