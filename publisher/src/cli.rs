@@ -479,6 +479,9 @@ pub struct Publish {
     /// Make no deltas now; `deltas` does later, and until then machines fetch ranges of the bundles.
     #[arg(long)]
     pub without_deltas: bool,
+    /// Wait for packs (for first installs), too; otherwise `deltas` makes them later.
+    #[arg(long, conflicts_with = "without_deltas")]
+    pub with_packs: bool,
 }
 
 /// Make deltas. What is not given is as `[deltas]` in repository.toml says.

@@ -110,6 +110,9 @@ fn a_first_install_comes_packed() {
     let mut world = World::new().deltas().college("57001").workstations(1).start();
     let words = concat!(include_str!("../../docs/THREATS.md"), include_str!("../../docs/OPERATIONS.md"));
     world.release(&App::new("hello", 1).file("words", words));
+    // `publish` does not wait for packs.
+    assert!(!delta(&world, releases(&world)[0], None).exists());
+    world.publisher(["deltas"]).succeeds();
     let bundle = fs::read_dir(world.path("repository/public/bundles")).unwrap().next().unwrap().unwrap();
     let bundle = bundle.metadata().unwrap().len();
     let pack = fs::metadata(delta(&world, releases(&world)[0], None)).unwrap().len();

@@ -59,7 +59,11 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let new_releases = publish_releases(&repository)?;
 
     // Its deltas are there, or given up, before anybody hears of a release.
-    let deltas = if arguments.without_deltas { None } else { super::deltas::before_publishing(context)? };
+    let deltas = if arguments.without_deltas {
+        None
+    } else {
+        super::deltas::before_publishing(context, arguments.with_packs)?
+    };
 
     // Then the documents, each under the name that its version gives it.
     repository.publish_roots(root.version)?;
