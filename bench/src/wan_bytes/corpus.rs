@@ -62,7 +62,7 @@ struct Source {
 
 /// Applications that schools use and what they are made of; of every class that releases come in.
 #[rustfmt::skip]
-const REAL: [Source; 14] = {
+const REAL: [Source; 13] = {
     use Client::{Apt, Npm, Pip, PipWindows};
     const fn of(name: &'static str, class: &'static str, client: Client, package: &'static str, versions: [&'static str; 2]) -> Source {
         Source { name, class, client, package, versions }
@@ -81,7 +81,6 @@ const REAL: [Source; 14] = {
         of("ruff", "one ELF", Pip, "ruff", ["0.17.5", "0.17.6"]),
         of("libreoffice-core", "ELF", Apt, "libreoffice-core", ["4:7.4.7-1+deb12u13", "4:7.4.7-1+deb12u14"]),
         of("openjdk-17-jre", "class data, ELF", Apt, "openjdk-17-jre-headless", ["17.0.19+10-1~deb12u2", "17.0.21.1+2-1~deb12u1"]),
-        of("qt-webengine", "one large ELF", Pip, "PyQt6-WebEngine-Qt6", ["6.11.1", "6.11.2"]),
     ]
 };
 
