@@ -145,18 +145,20 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let new_deltas = deltas.map_or(0, |report| report.made.len());
     let result =
         Published { timestamp: timestamp.version, snapshot: version, releases, new_releases, new_deltas };
-    context.output.print(&result, |result| {
-        let new = match result.new_releases.as_slice() {
-            [] => "nothing new in the catalogue".to_owned(),
-            new => format!("new: {}", new.join(", ")),
-        };
-        let deltas = match result.new_deltas {
-            0 => String::new(),
-            made => format!("; {made} deltas made"),
-        };
-        format!("published snapshot {} with {} releases; {new}{deltas}", result.snapshot, result.releases)
-    });
+    context.output.print(&result, words);
     Ok(())
+}
+
+fn words(result: &Published) -> String {
+    let new = match result.new_releases.as_slice() {
+        [] => "nothing new in the catalogue".to_owned(),
+        new => format!("new: {}", new.join(", ")),
+    };
+    let deltas = match result.new_deltas {
+        0 => String::new(),
+        made => format!("; {made} deltas made"),
+    };
+    format!("published snapshot {} with {} releases; {new}{deltas}", result.snapshot, result.releases)
 }
 
 /// The earlier versions of a role that readers may hold, newest first.
