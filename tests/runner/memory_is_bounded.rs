@@ -1,5 +1,5 @@
 //! No program reads a whole file or bundle into memory: publishing, mirroring and installing a release of 500 MB stay
-//! under 200 MB each.
+//! under 200 MB each; the strongest compression, on two cores, under 300.
 
 use std::io::Write;
 
@@ -7,6 +7,8 @@ use fs_err as fs;
 use mirabelle_tests::{Outcome, World};
 
 const LIMIT: u64 = 200_000_000;
+/// Two frames at level 19, each with a window of 32 MiB.
+const STRONGEST_LIMIT: u64 = 300_000_000;
 
 /// One file of 3/5 and 50 that share the rest, half of which compress.
 fn write_release(directory: &std::path::Path, megabytes: u32) {
@@ -71,7 +73,7 @@ fn a_release_of_500_mb_passes_through_200() {
 }
 
 #[test]
-fn the_strongest_compression_on_both_cores_stays_under_200() {
+fn the_strongest_compression_on_both_cores_stays_under_300() {
     let world = World::new().start();
     write_release(world.directory(), 125);
     // The large file and a frame of small ones at the same time: what costs most.
@@ -79,8 +81,7 @@ fn the_strongest_compression_on_both_cores_stays_under_200() {
     for part in 24..50 {
         fs::remove_file(world.path(&format!("tree/parts/{part}"))).unwrap();
     }
-    stays_small(
-        "build at level 19",
-        world.publisher(["build", "r.toml", "--jobs", "2", "--key", "keys/packager-1.key"]),
-    );
+    let outcome =
+        world.publisher(["build", "r.toml", "--jobs", "2", "--key", "keys/packager-1.key"]).succeeds();
+    assert!(outcome.peak_rss < STRONGEST_LIMIT, "{} bytes", outcome.peak_rss);
 }

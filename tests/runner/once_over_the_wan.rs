@@ -16,7 +16,7 @@ const OVERHEAD: u64 = 60_000;
 
 #[test]
 fn two_workstations_cost_the_wan_nothing() {
-    let mut world = World::new().college("57001").workstations(2).start();
+    let mut world = World::new().deltas().college("57001").workstations(2).start();
     world.release(&large(1));
     let college = world.college("57001");
     college.sync();
