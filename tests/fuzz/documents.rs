@@ -5,8 +5,8 @@ use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
 };
 use mirabelle_manifests::{
-    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, Packagers, Routes, SignedRelease, SiteId,
-    TargetPath,
+    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, ManifestParts, Packagers, Routes,
+    SignedRelease, SiteId, TargetPath,
 };
 
 /// A role's document; `None` for what is none.
@@ -76,6 +76,18 @@ pub(crate) fn release(bytes: &[u8]) -> bool {
     let again = SignedRelease::parse(&written).expect("what was signed can be parsed");
     assert_eq!(again.release, signed.release);
     assert!(key.public().verifies(&again.signed_bytes, &again.signatures[0]));
+    true
+}
+
+/// What is taken apart is put together again, to the same bytes; anything may be put together.
+pub(crate) fn release_parts(bytes: &[u8]) -> bool {
+    let Some(parts) = ManifestParts::of(bytes) else {
+        let stranger = ManifestParts { rest: bytes.to_vec(), entries: Vec::new(), frames: Vec::new() };
+        return stranger.assemble().is_ok();
+    };
+    assert_eq!(parts.assemble().unwrap(), bytes);
+    let again = ManifestParts { rest: parts.rest.clone(), entries: Vec::new(), frames: Vec::new() };
+    assert_eq!(again.assemble().unwrap(), parts.rest, "the rest is a manifest of empty lists");
     true
 }
 

@@ -14,6 +14,7 @@
 //! guides it: it runs on stable, without instruments, in every `cargo test` for a second.
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
+mod content;
 mod documents;
 mod drive;
 mod keys;
@@ -79,4 +80,30 @@ fn public_key() {
 #[test]
 fn sealed_key() {
     Target::new("sealed-key").with(keys::sealed()).run(keys::sealed_key);
+}
+
+#[test]
+fn release_parts() {
+    Target::new("release-parts").run(documents::release_parts);
+}
+
+#[test]
+fn delta() {
+    let deltas = content::deltas().into_iter();
+    deltas.fold(Target::new("delta"), Target::with).run(content::delta);
+}
+
+#[test]
+fn delta_image() {
+    Target::new("delta-image").run(content::delta_image);
+}
+
+#[test]
+fn opened_archive() {
+    Target::new("opened-archive").run(content::opened_archive);
+}
+
+#[test]
+fn bundle_frame() {
+    content::bundle().into_iter().fold(Target::new("bundle-frame"), Target::with).run(content::bundle_frame);
 }

@@ -221,9 +221,9 @@ impl Number {
         }
     }
 
-    /// Codes a number below 2^62; what is read is any number but the greatest.
+    /// Codes any number but the greatest.
     pub(super) fn code<C: Coder>(&mut self, coder: &mut C, value: u64) -> u64 {
-        let value = value + 1;
+        let value = value.saturating_add(1);
         let length = self.length.code(coder, value.ilog2());
         let mut result: u64 = 1;
         for place in (0..length).rev() {
@@ -238,7 +238,7 @@ impl Number {
         result - 1
     }
 
-    /// Codes a number of either sign, of less than 61 bits.
+    /// Codes a number of either sign, any but the least.
     pub(super) fn signed<C: Coder>(&mut self, coder: &mut C, value: i64) -> i64 {
         let folded = (value << 1) ^ (value >> 63);
         let folded = self.code(coder, folded.cast_unsigned());
@@ -338,7 +338,8 @@ impl<const N: usize> Mixed<N> {
             let table = &mut self.tables[index];
             let mask = table.len() - 1;
             table[places[index] & mask].learn(bit);
-            weights[index] += (inputs[index] * error + (1 << (LEARNING_SHIFT - 1))) >> LEARNING_SHIFT;
+            let step = (inputs[index] * error + (1 << (LEARNING_SHIFT - 1))) >> LEARNING_SHIFT;
+            weights[index] = weights[index].saturating_add(step);
         }
         bit
     }

@@ -19,9 +19,10 @@ use super::manifest::{Limits, code_lists};
 use super::opened;
 use super::pieces::Pieces;
 use super::relocate::NewImage;
-use super::sides::{Item, Member, Part, Side, Span, items, members, read_archive};
+use super::sides::{Item, Member, Part, Side, Span, items, members, open_object, read_archive};
 use super::window::{Spans, WindowLayout, code_spans, is_covered, old_images};
 use super::{DeltaError, Expected, Held, MAX_PIECES, Nothing, Openings, WINDOW_BYTES, corrections};
+use crate::store::ObjectError;
 
 /// Objects up to this size pass through memory.
 const SMALL_OBJECT_BYTES: u64 = 1 << 20;
@@ -43,6 +44,48 @@ pub(super) fn decode(
     take: &mut dyn TakeObjects,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DeltaError> {
+    let mut source = Source { delta, base, used: Vec::new() };
+    let rebuilt = rebuild(&mut source, expected, scratch, take, progress);
+    rebuilt.map_err(|error| source.damaged().unwrap_or(error))
+}
+
+/// What a release is rebuilt from.
+struct Source<'a> {
+    delta: &'a Path,
+    base: Option<Held<'a>>,
+    /// The objects of the base that were read.
+    used: Vec<Member>,
+}
+
+impl Source<'_> {
+    /// The first object of the base whose bytes are not its own: then nothing that came out could be right, and the
+    /// delta is not to blame.
+    fn damaged(&self) -> Option<DeltaError> {
+        let objects = self.base?.objects;
+        self.used.iter().find_map(|member| {
+            let object = member.object;
+            let read = open_object(objects, member).map(|mut file| crate::hash::digest(&mut file));
+            match read {
+                Ok(Ok((digest, _))) if digest == object => None,
+                Ok(Ok((got, _))) => {
+                    let wrong = ObjectError::DigestMismatch { expected: object, got };
+                    Some(DeltaError::Base { object, source: io::Error::other(wrong) })
+                }
+                Ok(Err(source)) => Some(DeltaError::Base { object, source }),
+                Err(error) => Some(error),
+            }
+        })
+    }
+}
+
+fn rebuild(
+    source: &mut Source<'_>,
+    expected: Expected,
+    scratch: &Path,
+    take: &mut dyn TakeObjects,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<u8>, DeltaError> {
+    let Source { delta, base, .. } = *source;
     let mut file = fs::File::open(delta)?;
     let (header, offset) = container::read(&mut file)?;
     if header.base != base.map(|base| container::short(Digest::of(base.manifest))) {
@@ -65,6 +108,7 @@ pub(super) fn decode(
     let kept: BTreeSet<Digest> = objects(&entries).collect();
     let mut new_members = members(&entries, |object| !base_objects.contains(&object));
     let mut old_members = members(base_entries, |object| !kept.contains(&object));
+    source.used.clone_from(&old_members);
     let mut openings = Openings::new();
     for member in &mut new_members {
         member.opened = openings.code(&mut coder, None);
@@ -110,6 +154,10 @@ pub(super) fn decode(
     reading.empty_objects()?;
     let mut images: Vec<Option<NewImage>> = vec![None; new_items.len()];
     let total = new_items.last().map_or(0, Item::end);
+    // Each is paid for by what it gives: of two that follow each other, the encoder would have made one.
+    if header.windows.len() as u64 > 2 * (total / WINDOW_BYTES) + 1 {
+        return Err(DeltaError::Malformed("it has too many windows"));
+    }
     let mut start = 0_u64;
     for window in &header.windows {
         let range = start..start.saturating_add(window.new);
@@ -140,6 +188,14 @@ pub(super) fn decode(
         return Err(DeltaError::Malformed("its windows do not cover what is new"));
     }
     let digests = reading.digests;
+    for (member, digest) in new_members.iter().zip(&digests) {
+        let got = digest.ok_or(DeltaError::Malformed("an object does not come out"))?;
+        // Otherwise it stands in the manifest, whose digest decides.
+        if header.whole_manifest && got != member.object {
+            let wrong = ObjectError::DigestMismatch { expected: member.object, got };
+            return Err(DeltaError::Object(wrong));
+        }
+    }
 
     // The manifest, now that all is known.
     let manifest = parts.finish(&new_members, &digests)?;

@@ -18,7 +18,7 @@ use super::container::{self, Header, Window};
 use super::corrections::Gaps;
 use super::image::{HEAD_BYTES, Image, ReadAt};
 use super::manifest::{Limits, Lists, code_lists, stand_in};
-use super::opened::{self, Stream};
+use super::opened::{self, Opened, Stream};
 use super::pieces::Pieces;
 use super::relocate::{NewImage, OldImage, Relocator};
 use super::sides::{Item, ItemBytes, Member, Part, Side, Span, item_at, members, read_archive};
@@ -77,6 +77,9 @@ pub(super) fn encode(
         let Some(file) = read_archive(target.held.objects, member)? else { return Ok(None) };
         let streams = opened::streams_of(&file);
         let opened = opened::open(&file, &streams, true, &mut |stream| differs(stream, &file));
+        let opened = opened.filter(|Opened { recipe, contents }| {
+            opened::is_bounded(member.size, recipe.len() as u64, contents.len() as u64)
+        });
         any_opened |= opened.is_some();
         Ok(opened)
     })?;

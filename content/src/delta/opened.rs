@@ -21,6 +21,8 @@ pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
 const MAX_STREAM_BYTES: usize = 48 << 20;
 /// The most that all of it may unpack to.
 const MAX_CONTENTS_BYTES: usize = 160 << 20;
+/// The most times its own size that a file may unpack to: text comes to eight.
+const MAX_RATIO: u64 = 32;
 /// Streams shorter than this stay closed.
 const MIN_STREAM_BYTES: usize = 64;
 
@@ -38,9 +40,12 @@ pub(super) fn is_archive(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x1f\x8b\x08")
 }
 
-/// True when a file of `size` bytes may have been opened to these lengths.
+/// True when a file of `size` bytes may have been opened to these lengths. What unpacks to more stays closed: no delta
+/// makes its decoder go through much more than was signed.
 pub(super) fn is_bounded(size: u64, recipe: u64, contents: u64) -> bool {
-    size <= MAX_FILE_BYTES && contents <= MAX_CONTENTS_BYTES as u64 && recipe <= MAX_CONTENTS_BYTES as u64
+    size <= MAX_FILE_BYTES
+        && recipe <= size
+        && contents <= size.saturating_mul(MAX_RATIO).min(MAX_CONTENTS_BYTES as u64)
 }
 
 /// A deflate stream of a file.
@@ -118,7 +123,12 @@ pub(super) fn close(recipe: &[u8], contents: &[u8], limit: u64) -> Result<Vec<u8
         let plain = take(&mut contents, plain)?;
         let corrections = take(&mut recipe, corrections)?;
         let stream = catch_unwind(AssertUnwindSafe(|| recreate_whole_deflate_stream(&plain, &corrections)));
-        file.append(&mut stream.map_err(|_| bad())?.map_err(|_| bad())?);
+        let mut stream = stream.map_err(|_| bad())?.map_err(|_| bad())?;
+        // An encoder opens none that is shorter; hostile ones are no more numerous than the file has room for.
+        if stream.len() < MIN_STREAM_BYTES {
+            return Err(bad());
+        }
+        file.append(&mut stream);
         if file.len() as u64 > limit {
             return Err(DeltaError::TooLong(limit));
         }

@@ -115,12 +115,13 @@ pub(super) fn read_archive(
         return Ok(None);
     }
     let mut source = open_object(objects, member)?;
+    let unreadable = |source| DeltaError::Base { object: member.object, source };
     let mut file = vec![0; 4.min(usize::try_from(member.size).unwrap_or(0))];
-    source.read_exact(&mut file)?;
+    source.read_exact(&mut file).map_err(unreadable)?;
     if !opened::is_archive(&file) {
         return Ok(None);
     }
-    source.read_to_end(&mut file)?;
+    source.read_to_end(&mut file).map_err(unreadable)?;
     Ok(Some(file))
 }
 

@@ -1,7 +1,9 @@
-//! Bundles and archives as their users meet them: on a disk, and made by an enemy.
+//! Bundles, deltas and archives as their users meet them: on a disk, and made by an enemy.
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
 mod bundles;
+mod deltas;
+mod executables;
 mod hostile_archives;
 mod hostile_bundles;
 

@@ -69,8 +69,8 @@ fn sections(source: &Source<'_>, head: &[u8]) -> io::Result<Vec<Section>> {
     };
     let name = |at: u64| {
         let rest = names.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned()
+        let name = rest[..rest.len().min(64)].split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
     };
     Ok(headers
         .chunks_exact(64)
@@ -115,9 +115,14 @@ pub(super) fn find(source: &Source<'_>, head: &[u8], fields: &mut Fields) -> io:
     Ok(())
 }
 
+/// The entries of a table of the file, each with its offset in it.
+fn rows(table: &[u8], offset: u64, bytes: usize) -> impl Iterator<Item = (u64, &[u8])> {
+    table.chunks_exact(bytes).enumerate().map(move |(row, entry)| (offset + (row * bytes) as u64, entry))
+}
+
 /// `Elf64_Rela`: where, what, and with which addend; relative ones add to the base.
 fn relocations(table: &[u8], offset: u64, fields: &mut Fields) {
-    for (at, entry) in (offset..).step_by(24).zip(table.chunks_exact(24)) {
+    for (at, entry) in rows(table, offset, 24) {
         fields.add(at, Kind::Pointer);
         if u32_at(entry, 8) == R_X86_64_RELATIVE {
             fields.add(at + 16, Kind::Pointer);
@@ -127,7 +132,7 @@ fn relocations(table: &[u8], offset: u64, fields: &mut Fields) {
 
 /// `Elf64_Sym`: the values of those that have one.
 fn symbols(source: &Source<'_>, table: &[u8], offset: u64, fields: &mut Fields) {
-    for (at, entry) in (offset..).step_by(24).zip(table.chunks_exact(24)) {
+    for (at, entry) in rows(table, offset, 24) {
         if source.segments.holds(u64_at(entry, 8)) && u64_at(entry, 8) != 0 {
             fields.add(at + 8, Kind::Pointer);
         }
@@ -136,7 +141,7 @@ fn symbols(source: &Source<'_>, table: &[u8], offset: u64, fields: &mut Fields) 
 
 /// Words that are addresses of the image.
 fn pointers(source: &Source<'_>, table: &[u8], offset: u64, fields: &mut Fields) {
-    for (at, entry) in (offset..).step_by(8).zip(table.chunks_exact(8)) {
+    for (at, entry) in rows(table, offset, 8) {
         let address = u64_at(entry, 0);
         if address >= super::HEAD_BYTES as u64 && source.segments.holds(address) {
             fields.add(at, Kind::Pointer);

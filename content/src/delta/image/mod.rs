@@ -15,6 +15,7 @@ mod elf;
 mod pe;
 mod sweep;
 
+use std::cell::Cell;
 use std::io;
 
 /// Where a file's bytes can be read, anywhere in it.
@@ -36,6 +37,8 @@ impl ReadAt for [u8] {
 pub(super) const HEAD_BYTES: usize = 4096;
 /// The most segments of an image that are looked at.
 const MAX_SEGMENTS: usize = 96;
+/// How often the bytes of a file are looked at in all; sections that do not overlap need half of it.
+const LOOKS: u64 = 4;
 /// The longest table that is read into memory whole.
 const MAX_TABLE_BYTES: u64 = 64 << 20;
 
@@ -192,6 +195,7 @@ impl Image {
             file: &|offset, buffer: &mut [u8]| file.read_at(offset, buffer),
             length,
             segments: &segments,
+            left: Cell::new(length.saturating_mul(LOOKS)),
         };
         if head.starts_with(elf::MAGIC) {
             elf::find(&source, &head, &mut fields)?;
@@ -238,13 +242,22 @@ struct Source<'a> {
     file: &'a dyn Fn(u64, &mut [u8]) -> io::Result<()>,
     length: u64,
     segments: &'a Segments,
+    /// Bytes that may still be looked at: a file whose thousand sections are all the same bytes is looked at no longer
+    /// than others.
+    left: Cell<u64>,
 }
 
 impl Source<'_> {
+    /// True when this many bytes may still be looked at; they are then taken to be.
+    fn spend(&self, bytes: u64) -> bool {
+        let left = self.left.get().checked_sub(bytes);
+        left.inspect(|left| self.left.set(*left)).is_some()
+    }
+
     /// A table of the file; nothing if it is not all there, or too long.
     fn table(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
-        if !inside || length > MAX_TABLE_BYTES {
+        if !inside || length > MAX_TABLE_BYTES || !self.spend(length) {
             return Ok(Vec::new());
         }
         let mut table = vec![0; usize::try_from(length).unwrap_or(0)];

@@ -55,7 +55,7 @@ pub(super) fn find(source: &Source<'_>, head: &[u8], fields: &mut Fields) -> io:
     }
     if let Some((offset, length)) = directory(EXCEPTIONS) {
         // RUNTIME_FUNCTION: begin, end, unwind information.
-        for at in 0..length / 4 {
+        for at in 0..length.min(source.length.saturating_sub(offset)) / 4 {
             fields.add(offset + at * 4, Kind::Offset);
         }
     }

@@ -28,6 +28,9 @@ pub(super) fn sweep(
 ) -> io::Result<BTreeSet<u64>> {
     let mut loaded = BTreeSet::new();
     let end = offset.saturating_add(length).min(source.length);
+    if !source.spend(end.saturating_sub(offset)) {
+        return Ok(loaded);
+    }
     let mut at = offset;
     let mut chunk = Vec::new();
     let mut instruction = Instruction::default();
