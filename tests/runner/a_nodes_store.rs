@@ -149,9 +149,15 @@ fn what_is_not_owed_any_more_goes_and_what_is_shared_stays() {
     // Beside the running service.
     college.start_node();
     let now = ["--json", "--keep-unassigned", "0 s", "gc"];
-    let would = college.node(now.into_iter().chain(["--dry-run"])).succeeds().json();
+    // The service begins with a sync of its own, which nobody sweeps beside.
+    let ask = |college: &College, more: &[&str]| {
+        let outcomes = std::iter::repeat_with(|| college.node(now.iter().chain(more)));
+        let mut outcomes = outcomes.skip_while(|outcome| outcome.stderr.contains("the node is mirroring"));
+        outcomes.next().unwrap().succeeds().json()
+    };
+    let would = ask(college, &["--dry-run"]);
     assert!(hold(college, 1), "it was only asked what would go");
-    let freed = college.node(now).succeeds().json();
+    let freed = ask(college, &[]);
     assert_eq!((&would["bytes"], &would["releases"]), (&freed["bytes"], &freed["releases"]));
     assert_eq!(freed["releases"][0], "hello 1.0 any");
     assert_eq!(freed["objects"], 3, "its launcher, its text, its media");

@@ -20,6 +20,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> Result<(), Failure>
     let network = kept_network(&site.trust(), now)
         .await
         .or_fail(|| format!("cannot tell what college {} is owed", config.college))?;
+    // Read before the right to sweep is had; worth something only if it is what is served once it is, which is compared.
     let collection =
         Collection { site, network: &network, college: &config.college, keep: config.keep_unassigned, now };
     let collecting = tokio::task::block_in_place(|| collection.run(dry_run))?;
