@@ -117,9 +117,13 @@ pub async fn serve_document(
         encoding = None;
         response = serve_file(method, headers, &plain, naming).await;
     }
-    if naming == Naming::Immutable && response.status() == StatusCode::OK {
+    let status = response.status();
+    if naming == Naming::Immutable && status == StatusCode::NOT_MODIFIED {
+        response.headers_mut().insert(VARY, HeaderValue::from_static(VARIES));
+    }
+    if naming == Naming::Immutable && matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         let fields = response.headers_mut();
-        fields.insert(VARY, HeaderValue::from_static("accept-encoding, available-dictionary"));
+        fields.insert(VARY, HeaderValue::from_static(VARIES));
         if let Some(encoding) = encoding {
             fields.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.token()));
         }
@@ -129,6 +133,9 @@ pub async fn serve_document(
     }
     response
 }
+
+/// What the answer to a request for a document depends on.
+const VARIES: &str = "accept-encoding, available-dictionary";
 
 /// The paths that later versions of this file will have, as a pattern: `metadata/8.catalogue.json` is a dictionary for
 /// `metadata/*.catalogue.json`, and so is the digest before a target's name.

@@ -159,6 +159,10 @@ fn rebuild(
         return Err(DeltaError::Malformed("it has too many windows"));
     }
     let mut start = 0_u64;
+    // As many as an encoder makes: two that follow one another are more than one holds.
+    if header.windows.len() as u64 > 2 * (total / WINDOW_BYTES) + 1 {
+        return Err(DeltaError::Malformed("it has too many windows"));
+    }
     for window in &header.windows {
         let range = start..start.saturating_add(window.new);
         let old_range = window.old_start..window.old_start.saturating_add(window.old);

@@ -524,7 +524,7 @@ fn readdress(
 impl From<DeltaError> for EncodeError {
     fn from(error: DeltaError) -> Self {
         match error {
-            DeltaError::Io(error) => Self::Io(error),
+            DeltaError::Io(error) | DeltaError::Base { source: error, .. } => Self::Io(error),
             error => Self::Wrong(error),
         }
     }

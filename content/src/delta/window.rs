@@ -24,7 +24,7 @@ pub(super) struct WindowLayout<'a> {
 pub(super) fn old_images(old: &Side, window: &std::ops::Range<u64>) -> io::Result<Vec<OldImage>> {
     let mut images = Vec::new();
     for item in old.items.iter().filter(|item| item.part == Part::Whole) {
-        if item.start < window.start || item.start + HEAD_BYTES as u64 > window.end {
+        if item.length < HEAD_BYTES as u64 || item.start < window.start || item.end() > window.end {
             continue;
         }
         if let Some(image) = Image::parse(&ItemBytes(old, *item), item.length)? {

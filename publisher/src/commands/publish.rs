@@ -40,8 +40,23 @@ struct Published {
 
 pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Failure> {
     let repository = context.repository()?;
-    let _lock = repository.lock()?;
     let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
+    let mut new_releases = {
+        let _lock = repository.lock()?;
+        repository.promote(context.now)?;
+        repository.sound_roles(context.now)?;
+        publish_releases(&repository)?
+    };
+
+    // Its deltas are there, or given up, before anybody hears of a release. They take their time: nobody who wants to
+    // pause a release, or publish without deltas, waits for them.
+    let deltas = if arguments.without_deltas {
+        None
+    } else {
+        super::deltas::before_publishing(context, arguments.with_packs)?
+    };
+
+    let _lock = repository.lock()?;
     // What a kill left between signing and taking effect; then nothing that any reader would refuse.
     repository.promote(context.now)?;
     repository.sound_roles(context.now)?;
@@ -56,14 +71,7 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     }
 
     // Content first: a name is never known before what it stands for is there.
-    let new_releases = publish_releases(&repository)?;
-
-    // Its deltas are there, or given up, before anybody hears of a release.
-    let deltas = if arguments.without_deltas {
-        None
-    } else {
-        super::deltas::before_publishing(context, arguments.with_packs)?
-    };
+    new_releases.extend(publish_releases(&repository)?);
 
     // Then the documents, each under the name that its version gives it.
     repository.publish_roots(root.version)?;

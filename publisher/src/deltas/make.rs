@@ -53,8 +53,8 @@ pub(crate) struct Made {
 
 /// A window of the encoder: so much of each side is aligned at once (`content/src/delta/`).
 const WINDOW_BYTES: u64 = 256 << 20;
-/// Whatever the releases' size.
-const BASE_MEMORY_BYTES: u64 = 128 << 20;
+/// Whatever the releases' size: the match finder of a dictionary of 32 MiB, an archive that is open.
+const BASE_MEMORY_BYTES: u64 = 512 << 20;
 
 /// Bytes of memory that making a delta takes at most: seven for each old byte of a window, and room for the new ones.
 fn memory_needed(pair: &Pair) -> u64 {
@@ -115,7 +115,11 @@ impl Deltas<'_> {
             for _ in 0..workers {
                 scope.spawn(|| {
                     while let Some(pair) = take(&queue, &ended, budget.memory) {
-                        let result = self.make_one(&pair, &packages[&package_of(&pair)], options, &bar);
+                        let make = || self.make_one(&pair, &packages[&package_of(&pair)], options, &bar);
+                        // A delta that cannot be made must not keep others, or the publication, from going on.
+                        let result = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+                            Err(Failure::no(format!("making the delta to {} panicked", pair.to.listing.version)))
+                        });
                         let mut queue = lock(&queue);
                         queue.memory -= memory_needed(&pair);
                         queue.running -= 1;

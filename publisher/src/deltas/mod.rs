@@ -235,15 +235,16 @@ impl<'a> Deltas<'a> {
         }
     }
 
-    /// Drops what no machine needs, makes what is missing, and keeps the routes and the encoded manifests in step.
+    /// Makes what is missing, drops what no machine needs, and keeps the routes and the encoded manifests in step.
     pub(crate) fn execute(&self, plan: &DeltaPlan, budget: &Budget) -> Result<Report, Failure> {
-        self.drop_unneeded(plan)?;
         self.encode_manifests(&plan.wanted)?;
         // What a killed run has made and not named.
         for to in plan.wanted.iter().map(|pair| pair.to.digest).collect::<BTreeSet<_>>() {
             self.write_routes(to, &BTreeSet::new())?;
         }
         let mut report = self.make(&plan.make, budget)?;
+        // Last: until then readers may still count on them.
+        self.drop_unneeded(plan)?;
         report.dropped = plan.unneeded.len();
         report.present = plan.lines.iter().filter(|line| line.state == State::Made).count();
         Ok(report)

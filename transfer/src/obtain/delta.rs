@@ -90,6 +90,8 @@ pub(super) async fn fetch(hop: &Hop, fetcher: &Fetcher, partials: &Path) -> Trie
                 | FetchError::Disk(_)
                 | FetchError::Client(_)
                 | FetchError::NotAPath { .. } => Err(error.into()),
+                // A server that has too much to do now must not be asked for more.
+                error if error.is_retryable() => Err(error.into()),
                 own => {
                     partial.discard()?;
                     Ok(Err(DeltaFailure::Fetch(own)))
@@ -138,10 +140,14 @@ pub(super) async fn rebuild(
         durable::remove_tree(&scratch)?;
         decoded
     });
-    match decoding.await? {
+    let decoded = match decoding.await {
+        Err(died) if died.is_panic() => Err(DeltaError::Malformed("no decoder gets through it")),
+        decoded => decoded?,
+    };
+    match decoded {
         Ok(manifest) => Ok(Ok(manifest)),
-        // The disk's trouble is not the delta's fault, and a larger download would not help.
-        Err(DeltaError::Io(error) | DeltaError::Object(ObjectError::Store(error))) if !is_content(&error) => {
+        // The disk's trouble is not the delta's fault; but where it is full, ranges need less room than both sides do.
+        Err(DeltaError::Io(error) | DeltaError::Object(ObjectError::Store(error))) if !is_content(&error) && error.kind() != io::ErrorKind::StorageFull => {
             Err(ObtainError::Disk(error))
         }
         Err(error) => {
@@ -164,6 +170,7 @@ pub(super) fn sweep(release: Digest, partials: &Path, but: &[UsedDelta]) -> io::
     if !partials.exists() {
         return Ok(());
     }
+    durable::remove_tree(&scratch(partials))?;
     for entry in fs::read_dir(partials)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
