@@ -78,6 +78,7 @@ impl Source<'_> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a story of four steps")]
 fn rebuild(
     source: &mut Source<'_>,
     expected: Expected,

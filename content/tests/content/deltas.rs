@@ -225,9 +225,9 @@ fn gzip(content: &[u8], level: u32) -> Vec<u8> {
 #[test]
 fn trees_of_every_shape_lead_to_each_other() {
     let world = World::new();
-    let (large, mut changed) = (noise(3 << 20, 1), noise(3 << 20, 1));
+    let (large, mut changed) = (noise(2 << 20, 1), noise(2 << 20, 1));
     changed.splice(100_000..100_000, *b"inserted");
-    changed[2 << 20] ^= 1;
+    changed[1 << 20] ^= 1;
     let mut old = tree(&[
         ("empty", b""),
         ("lib/large.bin", &large),
@@ -246,7 +246,7 @@ fn trees_of_every_shape_lead_to_each_other() {
         ("elsewhere/one.txt", b"the same"),
         ("empty", b""),
         ("lib/large.bin", &changed),
-        ("lib/larger.bin", &changed[..2 << 20]),
+        ("lib/larger.bin", &changed[..1_100_000]),
         ("lib/two.bin", &changed),
         ("same/two.txt", b"no longer the same"),
         ("share/notes.txt", &text(500, 1, "quetsche")),
@@ -265,6 +265,7 @@ fn trees_of_every_shape_lead_to_each_other() {
         [Form::Ours, Form::Ours],
     );
     // Nothing at all, and nothing new.
+    old.remove("lib/large.bin");
     world.round_trip(&Tree::new(), &old, [Form::Ours, Form::Ours]);
     world.round_trip(&old, &old, [Form::Ours, Form::Ours]);
 }
@@ -387,11 +388,10 @@ fn small(world: &World, forms: [Form; 2]) -> (Side, Side, Vec<u8>, PathBuf) {
 fn every_flipped_bit_every_cut_and_every_byte_more_is_noticed() {
     let world = World::new();
     let (old, new, delta, path) = small(&world, [Form::Ours, Form::Ours]);
+    let scratch = world.fresh("scratch");
+    let store = ObjectStore::open(&world.fresh("store")).unwrap();
     let decode = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        let (scratch, store) = (world.directory.path().join("s"), world.directory.path().join("o"));
-        fs::create_dir_all(&scratch).unwrap();
-        let store = ObjectStore::open(&store).unwrap();
         decode(&path, Some(old.held()), new.expected(), &scratch, &store, &mut |_| {})
     };
     for at in 0..delta.len() * 8 {
@@ -432,12 +432,12 @@ fn an_enemy_who_knows_the_check_gets_no_further() {
                 }
             }
         };
-        for at in 13..delta.len() {
+        for at in (13..delta.len()).step_by(2) {
             let mut bytes = delta.clone();
             bytes[at] ^= 1 << (at % 8);
             try_it(bytes);
         }
-        for at in (13..delta.len()).step_by(7) {
+        for at in (13..delta.len()).step_by(23) {
             try_it(delta[..at].to_vec());
             try_it([&delta[..at], &[0xff; 9], &delta[at..]].concat());
         }
@@ -654,7 +654,7 @@ fn forms() -> impl Strategy<Value = [Form; 2]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_release_leads_to_any_other(

@@ -288,3 +288,127 @@ fn u64_at(table: &[u8], offset: usize) -> u64 {
 fn i32_at(table: &[u8], offset: usize) -> i64 {
     i64::from(u32::try_from(u32_at(table, offset)).unwrap_or(0).cast_signed())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(file: &mut [u8], at: usize, numbers: &[(u64, usize)]) {
+        let bytes = numbers.iter().flat_map(|(number, width)| number.to_le_bytes().into_iter().take(*width));
+        file[at..].iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    }
+
+    /// An ELF file whose sections, of every kind that is looked into, are the same thousand bytes.
+    fn elf() -> Vec<u8> {
+        let mut file = vec![0; HEAD_BYTES + 1024 + 8 * 64 + 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let (start, sections) = (HEAD_BYTES as u64, HEAD_BYTES as u64 + 1024);
+        put(&mut file, 18, &[(62, 2)]);
+        put(&mut file, 32, &[(64, 8), (sections, 8)]);
+        put(&mut file, 54, &[(56, 2), (1, 2), (64, 2), (8, 2), (0, 2)]);
+        put(&mut file, 64, &[(1, 4), (7, 4), (0, 8), (0x10_0000, 8), (0, 8), (sections, 8), (sections, 8)]);
+        for (index, (kind, flags)) in
+            [(1, 6), (2, 0), (4, 2), (6, 3), (11, 2), (14, 3), (1, 3), (1, 2)].into_iter().enumerate()
+        {
+            let at = HEAD_BYTES + 1024 + index * 64;
+            put(
+                &mut file,
+                at,
+                &[(0, 4), (kind, 4), (flags, 8), (0x10_0000 + start, 8), (start, 8), (1024, 8)],
+            );
+        }
+        for at in (0..1024).step_by(8) {
+            put(&mut file, HEAD_BYTES + at, &[(0xe8, 1), (at as u64 / 3, 4), (0x90_9090, 3)]);
+        }
+        file
+    }
+
+    fn pe() -> Vec<u8> {
+        let mut file = elf();
+        file[..1024].fill(0);
+        file[..2].copy_from_slice(b"MZ");
+        put(&mut file, 0x3c, &[(128, 4)]);
+        put(&mut file, 128, &[(0x4550, 4), (0x8664, 2), (3, 2)]);
+        put(&mut file, 128 + 20, &[(240, 2), (0, 2), (0x20b, 2)]);
+        put(&mut file, 152 + 112 + 3 * 8, &[(4096, 4), (1024, 4), (0, 8), (4096, 4), (1024, 4)]);
+        for (index, flags) in [0x6000_0020_u64, 0x4000_0040, 0xc000_0040].into_iter().enumerate() {
+            let header = 152 + 240 + index * 40;
+            put(&mut file, header + 8, &[(1024, 4), (4096, 4), (1024, 4), (4096, 4)]);
+            put(&mut file, header + 36, &[(flags, 4)]);
+        }
+        file
+    }
+
+    /// Every field lies within the file, past its head, and none overlaps the next.
+    fn check(file: &[u8]) -> usize {
+        let Some(image) = Image::parse(file, file.len() as u64).unwrap() else { return 0 };
+        let mut end = HEAD_BYTES as u64;
+        for (offset, kind) in image.fields(0, u64::MAX) {
+            assert!(offset >= end);
+            end = offset + kind.width() as u64;
+            assert!(end <= file.len() as u64);
+        }
+        image.fields.len()
+    }
+
+    #[test]
+    fn whatever_a_header_says_is_survived() {
+        for file in [elf(), pe()] {
+            assert!(check(&file) > 50);
+            // All that says where something is, and what else it might say.
+            let numbers = (0..1024).step_by(2).chain(HEAD_BYTES + 1024..file.len() - 8);
+            for at in numbers {
+                for (number, width) in [
+                    (0, 1),
+                    (0xff, 1),
+                    (0, 4),
+                    (0x7fff_ffff, 4),
+                    (0xffff_ffff, 4),
+                    (u64::MAX, 8),
+                    (u64::MAX - 7, 8),
+                    ((1 << 48) - 1, 8),
+                    (i64::MAX as u64, 8),
+                    (file.len() as u64 - 1, 8),
+                ] {
+                    let mut changed = file.clone();
+                    put(&mut changed, at, &[(number, width)]);
+                    check(&changed);
+                }
+            }
+            for length in (0..file.len()).step_by(7) {
+                check(&file[..length]);
+            }
+        }
+    }
+
+    /// A file that counts what is read of it.
+    struct Counting<'a>(&'a [u8], &'a Cell<u64>);
+    impl ReadAt for Counting<'_> {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+            self.1.set(self.1.get() + buffer.len() as u64);
+            self.0.read_at(offset, buffer)
+        }
+    }
+
+    #[test]
+    fn a_file_of_many_sections_is_looked_at_for_no_longer() {
+        // 4096 sections of code, all of them the same megabyte.
+        let mut file = elf();
+        let sections = file.len();
+        file.resize(sections + 4096 * 64, 0);
+        let code = file.len() as u64;
+        file.resize(file.len() + (1 << 20), 0x90);
+        put(&mut file, 40, &[(sections as u64, 8)]);
+        put(&mut file, 60, &[(4096, 2)]);
+        for index in 0..4096 {
+            put(
+                &mut file,
+                sections + index * 64,
+                &[(0, 4), (1, 4), (6, 8), (0x20_0000, 8), (code, 8), (1 << 20, 8)],
+            );
+        }
+        let read = Cell::new(0);
+        Image::parse(&Counting(&file, &read), file.len() as u64).unwrap();
+        assert!(read.get() <= (LOOKS + 1) * file.len() as u64);
+    }
+}
