@@ -107,7 +107,6 @@ impl Served {
         came_by: Vec<UsedDelta>,
     ) -> Result<(), Failure> {
         let what = || format!("cannot store the manifest of `{}`", entry.listing.name);
-        durable::write_atomically(&self.manifest_path(entry)?, manifest).or_fail(what)?;
         let mut routes = self.routes(entry.digest)?;
         routes.objects = true;
         let direct = came_by.len() == 1;
@@ -121,7 +120,9 @@ impl Served {
             routes.deltas.retain(|known| known.from != offer.from);
             routes.deltas.push(offer);
         }
-        self.write_routes(entry.digest, &routes)
+        self.write_routes(entry.digest, &routes)?;
+        // Last: killed before, the next sync finds that there is something to do.
+        durable::write_atomically(&self.manifest_path(entry)?, manifest).or_fail(what)
     }
 
     /// What is offered for a release. A delta that is no longer here is not.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Seek};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -118,7 +119,10 @@ impl Deltas<'_> {
                         let make = || self.make_one(&pair, &packages[&package_of(&pair)], options, &bar);
                         // A delta that cannot be made must not keep others, or the publication, from going on.
                         let result = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
-                            Err(Failure::no(format!("making the delta to {} panicked", pair.to.listing.version)))
+                            Err(Failure::no(format!(
+                                "making the delta to {} panicked",
+                                pair.to.listing.version
+                            )))
                         });
                         let mut queue = lock(&queue);
                         queue.memory -= memory_needed(&pair);

@@ -147,7 +147,9 @@ pub(super) async fn rebuild(
     match decoded {
         Ok(manifest) => Ok(Ok(manifest)),
         // The disk's trouble is not the delta's fault; but where it is full, ranges need less room than both sides do.
-        Err(DeltaError::Io(error) | DeltaError::Object(ObjectError::Store(error))) if !is_content(&error) && error.kind() != io::ErrorKind::StorageFull => {
+        Err(DeltaError::Io(error) | DeltaError::Object(ObjectError::Store(error)))
+            if !is_content(&error) && error.kind() != io::ErrorKind::StorageFull =>
+        {
             Err(ObtainError::Disk(error))
         }
         Err(error) => {

@@ -287,7 +287,7 @@ impl<'a> ReleaseRequest<'a> {
                     self.failed.insert(hop.edge());
                     self.lost += hop.size;
                     for before in used {
-                        self.lost += before.size();
+                        self.lost += before.size;
                         before.discard()?;
                     }
                     return Ok(None);
