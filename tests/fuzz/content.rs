@@ -193,23 +193,23 @@ pub(crate) fn delta(bytes: &[u8]) -> bool {
     !matches!(bench.decode(base, target), Err(DeltaError::Malformed(_)))
 }
 
-/// A release that holds a file leads to one that holds another, and back.
-fn both_ways(name: &str, known: &[u8], bytes: &[u8]) -> bool {
+/// A release that holds a file leads to one that holds another, or back: one of the two, for encoding is slow.
+fn either_way(name: &str, known: &[u8], bytes: &[u8]) -> bool {
     let (old, new) = (Side::of(&[(name, known)]), Side::of(&[(name, bytes)]));
-    for (base, target) in [(&old, &new), (&new, &old)] {
-        let bench = Bench::new();
-        bench.encode(Some(base), target);
-        bench.decode(Some(base), target).unwrap();
-    }
+    let there = Digest::of(bytes).as_bytes()[0] & 1 == 0;
+    let (base, target) = if there { (&old, &new) } else { (&new, &old) };
+    let bench = Bench::new();
+    bench.encode(Some(base), target);
+    bench.decode(Some(base), target).unwrap();
     true
 }
 
 pub(crate) fn delta_image(bytes: &[u8]) -> bool {
-    both_ways("lib.so", EXECUTABLE, bytes)
+    either_way("lib.so", EXECUTABLE, bytes)
 }
 
 pub(crate) fn opened_archive(bytes: &[u8]) -> bool {
-    both_ways("a.jar", include_bytes!("corpus/opened-archive/small.zip"), bytes)
+    either_way("a.jar", include_bytes!("corpus/opened-archive/small.zip"), bytes)
 }
 
 /// A bundle, and the tar that its first frame holds.

@@ -95,12 +95,12 @@ fn delta() {
 
 #[test]
 fn delta_image() {
-    Target::new("delta-image").run(content::delta_image);
+    Target::new("delta-image").patiently().run(content::delta_image);
 }
 
 #[test]
 fn opened_archive() {
-    Target::new("opened-archive").run(content::opened_archive);
+    Target::new("opened-archive").patiently().run(content::opened_archive);
 }
 
 #[test]
