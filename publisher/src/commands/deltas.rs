@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: &MakeDeltas) -> Result<(), Failu
     .hint("nothing depends on them: machines fetch ranges of the bundles instead"))
 }
 
-/// Makes what is missing before a publication. Whatever goes wrong, freshness does not wait for it; nor for packs, which
+/// Makes what is missing before a publication. Whatever goes wrong, the publication goes on; it does not wait for packs, which
 /// take a minute for 60 MB and save a sixth, unless somebody wants to.
 pub(super) fn before_publishing(context: &Context, packs: bool) -> Result<Option<Report>, Failure> {
     let repository = context.repository()?;
