@@ -145,7 +145,7 @@ fn what_changes_is_shown_in_three_ways() {
 fn what_a_node_fetches_is_what_was_said() {
     let mut world = World::new().college("57001").start();
     // Large enough for a frame of its own, which the node need not fetch again.
-    let app = |number| App::new("hello", number).noise("data", 3_000_000, 1);
+    let app = |number| App::new("hello", number).noise("data", 20_000_000, 1);
     world.release(&app(1));
     world.college("57001").sync();
     let second = app(2).noise("more", 90_000, 2);
