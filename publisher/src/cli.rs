@@ -172,7 +172,7 @@ pub struct Build {
     /// zstd level, 1 to 19; the bundle's bytes depend on it.
     #[arg(long, default_value_t = mirabelle_content::bundle::DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
-    /// Frames compressed at once (up to 130 MB of memory each).
+    /// Frames compressed at once (up to 100 MB of memory each).
     #[arg(long, default_value = "1")]
     pub jobs: NonZeroUsize,
 }

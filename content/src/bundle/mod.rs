@@ -24,8 +24,8 @@ pub use write::{DEFAULT_LEVEL, WriteError, WriteOptions, write_bundle};
 pub(crate) use write::{entry_tar_bytes, similarity};
 
 /// Bytes of tar in one frame: enough that files find what resembles them, little enough for who lacks a few of them.
-const FRAME_BYTES: u64 = 32 << 20;
+const FRAME_BYTES: u64 = 16 << 20;
 /// A file larger than this has a frame of its own: who has it already need not fetch it again for its neighbours' sake.
 const ALONE_BYTES: u64 = 16 << 20;
 /// How far back a frame looks, as a power of two: over the whole of one.
-const WINDOW_LOG: u32 = 25;
+const WINDOW_LOG: u32 = 24;
