@@ -6,6 +6,7 @@ mod deltas;
 mod executables;
 mod hostile_archives;
 mod hostile_bundles;
+mod hostile_deltas;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
