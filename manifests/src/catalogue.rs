@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{PackageName, Platform, Text, Version};
-use crate::release::{Release, release_target};
+use crate::release::{Relation, Release, release_target};
 use crate::tuf::{TargetFile, Targets};
-use crate::{Digest, TargetPath};
+use crate::{Digest, Instant, TargetPath};
 
 /// What the catalogue says about a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
     /// Categories of the store.
     pub categories: Vec<String>,
+    /// Packages that cannot be installed beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Relation>,
     /// Bytes of the full bundle: what a first download costs at most.
     pub download_size: u64,
     /// Bytes of its files.
@@ -27,6 +30,9 @@ pub struct Listing {
     pub name: PackageName,
     /// What it runs on.
     pub platform: Platform,
+    /// Packages that must be installed beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Relation>,
     /// Orders the package's releases on a platform.
     pub sequence: u64,
     /// What it is.
@@ -42,11 +48,13 @@ impl Listing {
     pub fn of(release: &Release) -> Self {
         Self {
             categories: release.categories.clone(),
+            conflicts: release.behaviour.conflicts.clone(),
             download_size: release.bundle.size,
             installed_size: release.installed_size(),
             licence: release.licence.clone(),
             name: release.name.clone(),
             platform: release.platform.clone(),
+            requires: release.behaviour.requires.clone(),
             sequence: release.sequence,
             summary: release.summary.clone(),
             title: release.title.clone(),
@@ -55,11 +63,24 @@ impl Listing {
     }
 }
 
+/// What the catalogue keeps for a release: its listing, and when it was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Custom {
+    /// When the approvers were first asked to sign for it: rings of a rollout count from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Instant>,
+    /// The listing.
+    #[serde(flatten)]
+    pub listing: Listing,
+}
+
 /// An approved release: its listing, and the file that the approval names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueEntry {
     /// What the store lists.
     pub listing: Listing,
+    /// When it was approved, if the catalogue says so.
+    pub approved: Option<Instant>,
     /// Where `release.json` is.
     pub path: TargetPath,
     /// SHA-256 of `release.json`: the release's identity.
@@ -126,6 +147,32 @@ impl Catalogue {
         self.iter().find(|entry| entry.digest == digest)
     }
 
+    /// The platforms that a package has releases for.
+    pub fn platforms(&self, name: &PackageName) -> Vec<&Platform> {
+        let mut platforms: Vec<&Platform> = Vec::new();
+        for (other, platform, _) in
+            self.entries.range((name.clone(), Platform::first(), 0)..).map(|(key, _)| key)
+        {
+            if other != name {
+                break;
+            }
+            if platforms.last() != Some(&platform) {
+                platforms.push(platform);
+            }
+        }
+        platforms
+    }
+
+    /// Every release of a package for a platform, oldest first.
+    pub fn releases(
+        &self,
+        name: &PackageName,
+        platform: &Platform,
+    ) -> impl DoubleEndedIterator<Item = &CatalogueEntry> + Clone {
+        let key = |sequence| (name.clone(), platform.clone(), sequence);
+        self.entries.range(key(0)..=key(u64::MAX)).map(|(_, entry)| entry)
+    }
+
     /// The release of the highest sequence before `sequence`.
     pub fn before(&self, name: &PackageName, platform: &Platform, sequence: u64) -> Option<&CatalogueEntry> {
         let key = |sequence| (name.clone(), platform.clone(), sequence);
@@ -135,11 +182,11 @@ impl Catalogue {
 
 fn read_entry(path: &TargetPath, file: &TargetFile) -> Result<CatalogueEntry, CatalogueError> {
     let custom = file.custom.clone().unwrap_or_default();
-    let listing: Listing = serde_json::from_value(custom)
+    let Custom { approved, listing } = serde_json::from_value(custom)
         .map_err(|source| CatalogueError::Listing { path: path.clone(), source })?;
     if release_target(&listing.name, &listing.version, &listing.platform) != *path {
         return Err(CatalogueError::Misplaced(path.clone()));
     }
     let digest = file.hashes.sha256().ok_or_else(|| CatalogueError::NoDigest(path.clone()))?;
-    Ok(CatalogueEntry { listing, path: path.clone(), digest, length: file.length })
+    Ok(CatalogueEntry { listing, approved, path: path.clone(), digest, length: file.length })
 }

@@ -13,6 +13,7 @@ pub mod tuf;
 mod approval;
 mod brake;
 mod catalogue;
+mod decide;
 mod deployment;
 mod digest;
 mod json;
@@ -25,17 +26,29 @@ mod routes;
 
 pub use approval::{ApprovedRelease, Refusal, check_approval};
 pub use brake::{Brake, Pause};
-pub use catalogue::{Catalogue, CatalogueEntry, CatalogueError, Listing};
-pub use deployment::{Assignment, AssignmentMode, Colleges, Deployment, DeploymentError};
+pub use catalogue::{Catalogue, CatalogueEntry, CatalogueError, Custom, Listing};
+pub use decide::{
+    Action, Asker, Decision, InstalledRelease, MachineState, Quarantine, Reason, Situation, Unresolvable,
+};
+pub use deployment::{
+    Assignment, AssignmentMode, Audience, Between, Clock, ClockError, Closeness, Day, Deployment,
+    DeploymentError, Groups, Holiday, Hours, Machine, Moment, Place, Ring, Rollout, Span, Timetable, Track,
+    Values,
+};
 pub use digest::{Digest, DigestError, Hasher};
 pub use jiff::Timestamp as Instant;
 pub use json::Json;
-pub use names::{NameError, PackageName, Platform, SiteId, Text, Version};
+pub use names::{
+    GroupName, MachineId, MachineUser, MimeType, NameError, PackageName, Platform, RoomName, SiteId,
+    SystemPath, Tag, Text, ValueName, Version,
+};
 pub use packagers::{Packager, PackagerRefusal, Packagers};
 pub use parts::ManifestParts;
 pub use path::{EntryPath, PathError, PathPattern, TargetPath};
 pub use release::{
-    Bundle, Description, Entry, Frame, Kind, Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, MAX_SBOM_BYTES,
-    Mode, Node, Object, RELEASE_PLACEHOLDER, Release, ReleaseError, Sbom, SignedRelease, release_target,
+    Behaviour, Bundle, Check, Description, Detection, Entry, ExitCode, ExitMeaning, Frame, Installer, Kind,
+    Launcher, MAX_MANIFEST_BYTES, MAX_RELEASE_BYTES, MAX_SBOM_BYTES, Mode, Node, Object, Permissions,
+    PermissionsError, RELEASE_PLACEHOLDER, Relation, Release, ReleaseError, Sbom, Setting, SignedRelease,
+    release_target,
 };
 pub use routes::{DeltaOffer, MAX_DELTA_OFFERS, MAX_ROUTES_BYTES, Routes};

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::EntryPath;
 use crate::path::string_serde;
 
 /// Why a text is not a name of its kind.
@@ -81,10 +82,133 @@ name!(
     |c| c.is_ascii_alphanumeric() || c == '-'
 );
 
+name!(
+    /// A room of a college: `B12`.
+    RoomName,
+    "room name",
+    32,
+    "letters, digits, `-`, `.`, `_`, beginning with a letter or digit, at most 32",
+    |c| c.is_ascii_alphanumeric() || "-._".contains(c)
+);
+name!(
+    /// A word that some workstations have in common: `exam`, `touchscreen`.
+    Tag,
+    "tag",
+    32,
+    "lower-case letters, digits, `-`, beginning with a letter or digit, at most 32",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+);
+name!(
+    /// A workstation, by the name it was given at enrolment.
+    MachineId,
+    "machine name",
+    64,
+    "letters, digits, `-`, `.`, `_`, beginning with a letter or digit, at most 64",
+    |c| c.is_ascii_alphanumeric() || "-._".contains(c)
+);
+name!(
+    /// A group of workstations that the deployment names: `technology-rooms`.
+    GroupName,
+    "group name",
+    64,
+    "lower-case letters, digits, `-`, beginning with a letter or digit, at most 64",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+);
+name!(
+    /// A value that the deployment gives to the settings of releases: `proxy`.
+    ValueName,
+    "value name",
+    64,
+    "lower-case letters, digits, `-`, `_`, beginning with a letter or digit, at most 64",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c)
+);
+name!(
+    /// A user or group of the machine's system.
+    MachineUser,
+    "user of a machine",
+    32,
+    "lower-case letters, digits, `-`, `_`, beginning with a letter or digit, at most 32",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c)
+);
+
+impl MachineUser {
+    /// The administrator.
+    pub fn root() -> Self {
+        Self("root".to_owned())
+    }
+}
+
+/// A file of the machine: absolute, normalised, without `.`, `..` or control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SystemPath(String);
+
+string_serde!(SystemPath);
+
+impl SystemPath {
+    /// The path as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SystemPath {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let inside = text.strip_prefix('/').filter(|inside| inside.parse::<EntryPath>().is_ok());
+        match inside {
+            Some(_) => Ok(Self(text.to_owned())),
+            None => Err(NameError {
+                text: text.chars().take(80).collect(),
+                kind: "file of a machine",
+                rule: "an absolute path without `.`, `..`, `\\`, `:` or empty parts",
+            }),
+        }
+    }
+}
+
+/// A MIME type (RFC 6838): `application/vnd.geogebra.file`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MimeType(String);
+
+string_serde!(MimeType);
+
+impl MimeType {
+    /// The type as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MimeType {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let word = |word: &str| {
+            word.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && word.len() <= 127
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c))
+        };
+        match text.split_once('/') {
+            Some((kind, subtype)) if word(kind) && word(subtype) => Ok(Self(text.to_owned())),
+            _ => Err(NameError {
+                text: text.chars().take(80).collect(),
+                kind: "MIME type",
+                rule: "a type and a subtype, as in `text/plain`",
+            }),
+        }
+    }
+}
+
 impl Platform {
     /// Runs everywhere.
     pub fn any() -> Self {
         Self("any".to_owned())
+    }
+
+    /// Before every other in order.
+    pub(crate) fn first() -> Self {
+        Self(String::new())
     }
 
     /// What this program runs on.

@@ -9,6 +9,8 @@
 //! its frames tile the bundle; every size is bounded; every launcher starts something that the release holds. What
 //! uses it need not check again.
 
+mod behaviour;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp as Instant;
@@ -16,9 +18,14 @@ use mirabelle_keys::{Signature, Signer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::names::{PackageName, Platform, Text, Version};
+use crate::names::{MimeType, PackageName, Platform, SystemPath, Text, Version};
 use crate::tuf::SignError;
 use crate::{Digest, EntryPath, Json, TargetPath};
+
+pub use self::behaviour::{
+    Behaviour, Check, Detection, ExitCode, ExitMeaning, Installer, Permissions, PermissionsError, Relation,
+    Setting,
+};
 
 /// The largest `release.json` that is read: a release of 300,000 files.
 pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
@@ -37,6 +44,8 @@ const FORMAT: u32 = 1;
 pub enum Kind {
     /// Files in a directory of their own; activated and taken back in one switch.
     Files,
+    /// A native package, installed by silent commands that its manifest gives.
+    Installer,
 }
 
 /// A release, as its packager describes it.
@@ -44,6 +53,9 @@ pub enum Kind {
 pub struct Release {
     #[serde(rename = "_type")]
     type_: String,
+    /// What it needs of a workstation and does to it, beside its files.
+    #[serde(flatten)]
+    pub behaviour: Behaviour,
     /// The full bundle that carries it.
     pub bundle: Bundle,
     /// Categories of the store, as freedesktop.org names them.
@@ -179,6 +191,9 @@ pub struct Launcher {
     /// An image of the release, for menus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icon: Option<EntryPath>,
+    /// The MIME types of documents that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "mime-types")]
+    pub mime_types: Vec<MimeType>,
     /// The name a person types.
     pub name: PackageName,
     /// True when it talks in a terminal rather than a window.
@@ -263,6 +278,26 @@ pub enum ReleaseError {
     /// A text with a line break or another control character.
     #[error("{0} holds a control character")]
     ControlCharacter(&'static str),
+    /// A relation with the package itself, or with no release at all.
+    #[error("the relation to {0} says nothing: it is to the package itself, or to no release")]
+    Relation(String),
+    /// A health check that cannot be made.
+    #[error(
+        "a health check has no command, no such launcher, or none of the times allowed (1 to 300 seconds)"
+    )]
+    UnsoundCheck,
+    /// An installer that cannot be run.
+    #[error("the installer has an empty command, or none of the times allowed (1 second to 2 hours)")]
+    UnsoundInstaller,
+    /// Kind and installer that do not go together.
+    #[error("a release has the kind `installer` exactly if it says how it is installed")]
+    KindAndInstaller,
+    /// A setting made from a file that the release does not hold.
+    #[error("a setting is made from `{0}`, which is no file of the release")]
+    SettingTemplate(EntryPath),
+    /// A file of the machine that is set twice.
+    #[error("the setting `{0}` appears twice")]
+    SettingTwice(SystemPath),
 }
 
 /// A manifest and the signatures that came with it, trusted by nobody yet.
@@ -299,20 +334,22 @@ pub struct Description {
     pub categories: Vec<String>,
     pub licence: String,
     pub launchers: Vec<Launcher>,
+    pub behaviour: Behaviour,
 }
 
 impl Release {
-    /// A release of kind `files` from its description and its content.
+    /// A release from its description and its content.
     pub fn new(about: Description, mut entries: Vec<Entry>, bundle: Bundle) -> Result<Self, ReleaseError> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         let release = Self {
             type_: RELEASE_TYPE.to_owned(),
+            kind: if about.behaviour.installer.is_some() { Kind::Installer } else { Kind::Files },
+            behaviour: about.behaviour,
             bundle,
             categories: about.categories,
             date: about.date,
             entries,
             format: FORMAT,
-            kind: Kind::Files,
             launchers: about.launchers,
             licence: about.licence,
             name: about.name,
@@ -376,7 +413,11 @@ impl Release {
         self.check_texts()?;
         self.check_tree()?;
         self.check_content()?;
-        self.check_launchers()
+        self.check_launchers()?;
+        if (self.kind == Kind::Installer) != self.behaviour.installer.is_some() {
+            return Err(ReleaseError::KindAndInstaller);
+        }
+        self.behaviour.check(&self.name, &self.entries, &self.launchers)
     }
 
     fn check_texts(&self) -> Result<(), ReleaseError> {

@@ -33,7 +33,8 @@ use std::path::{Path, PathBuf};
 use mirabelle_content::archive::{Format, Limits, Selection, deb_control, unpack};
 use mirabelle_content::{SourceNode, Staging, digest, durable, scan_tree};
 use mirabelle_manifests::{
-    Description, Digest, EntryPath, Instant, Launcher, PackageName, PathPattern, Platform, Text, Version,
+    Behaviour, Description, Digest, EntryPath, Instant, Launcher, PackageName, PathPattern, Platform, Text,
+    Version,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Deserialize;
@@ -61,6 +62,9 @@ pub(crate) struct Recipe {
     source: Vec<Source>,
     #[serde(default)]
     launcher: Vec<Launcher>,
+    /// Checks, settings, installer, requirements and conflicts, as a manifest has them.
+    #[serde(default, flatten)]
+    behaviour: Behaviour,
     /// Where relative paths start.
     #[serde(skip)]
     directory: PathBuf,
@@ -121,6 +125,7 @@ impl Recipe {
             categories: self.categories.clone(),
             licence: self.licence.clone(),
             launchers: self.launcher.clone(),
+            behaviour: self.behaviour.clone(),
         }
     }
 

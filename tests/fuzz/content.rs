@@ -45,6 +45,7 @@ impl Side {
             categories: vec![],
             licence: "MIT".into(),
             launchers: vec![],
+            behaviour: mirabelle_manifests::Behaviour::default(),
         };
         let release = Release::new(about, entries, bundle).unwrap();
         let manifest = release.sign(&SigningKey::from_seed(&[7; 32])).unwrap();

@@ -126,6 +126,7 @@ fn build(tree: &Path, sequence: u64, out: &Path) {
         categories: vec!["Education".to_owned()],
         licence: "MIT".to_owned(),
         launchers: Vec::new(),
+        behaviour: mirabelle_manifests::Behaviour::default(),
     };
     let files = scan_tree(tree, &mut |_| {}).unwrap();
     let mut bundle = fs::OpenOptions::new()

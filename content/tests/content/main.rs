@@ -34,6 +34,7 @@ pub(crate) fn release_of(tree: &Path, bundle: &Path, jobs: usize) -> Release {
         categories: vec![],
         licence: "MIT".into(),
         launchers: vec![],
+        behaviour: mirabelle_manifests::Behaviour::default(),
     };
     Release::new(about, entries, bundle).unwrap()
 }

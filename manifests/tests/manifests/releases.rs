@@ -19,6 +19,7 @@ fn description() -> Description {
         categories: vec![],
         licence: "MIT".into(),
         launchers: vec![],
+        behaviour: mirabelle_manifests::Behaviour::default(),
     }
 }
 
@@ -110,6 +111,7 @@ fn refuses_launchers_of_what_it_does_not_hold() {
             environment: std::collections::BTreeMap::new(),
             icon: None,
             name: "essai".parse().unwrap(),
+            mime_types: vec![],
             terminal: false,
             title: Text { fr: "x".into(), en: "x".into() },
         };

@@ -1,8 +1,8 @@
 //! `approve`: an approver's signature under the catalogue with some more releases in it.
 
 use mirabelle_manifests::network::catalogue_role;
-use mirabelle_manifests::tuf::TargetFile;
-use mirabelle_manifests::{Listing, PackageName, Platform};
+use mirabelle_manifests::tuf::{TargetFile, Targets};
+use mirabelle_manifests::{Custom, Instant, Listing, PackageName, Platform};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -35,6 +35,10 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
     // Decide: everything named must be fit to be approved before anything is signed.
     let mut catalogue = repository.catalogue()?;
     let packagers = repository.packagers()?;
+    let drafts = repository.drafts()?;
+    let drafts = drafts.values().filter_map(|draft| serde_json::from_slice(&draft.json().to_file()).ok());
+    let drafts: Vec<Targets> = drafts.collect();
+    let now = Instant::from_second(context.now.as_second()).ok();
     let mut releases = Vec::new();
     for wanted in &arguments.releases {
         let submission = repository.submission(wanted, arguments.platform.as_ref())?;
@@ -63,7 +67,8 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
             ))
             .hint("give it a version of its own, for example with `+2` at the end"));
         }
-        list(&mut catalogue.targets, &submission, &label)?;
+        let approved = drafted(&drafts, &submission).or(now);
+        list(&mut catalogue.targets, &submission, &label, approved)?;
         repository.put_target(&release.target_path(), &submission.manifest)?;
         releases.push(label);
     }
@@ -84,13 +89,24 @@ pub(super) fn run(context: &mut Context, arguments: &Approve) -> Result<(), Fail
     Ok(())
 }
 
+/// When the first approver asked for this release, if others are still to sign: they sign the same words.
+fn drafted(drafts: &[Targets], submission: &Submission) -> Option<Instant> {
+    let path = submission.signed.release.target_path();
+    let files = drafts.iter().filter_map(|draft| draft.targets.get(&path));
+    let mut same = files.filter(|file| file.hashes.sha256() == Some(submission.signed.digest));
+    let custom: Custom = serde_json::from_value(same.next()?.custom.clone()?).ok()?;
+    custom.approved
+}
+
 fn list(
     targets: &mut std::collections::BTreeMap<mirabelle_manifests::TargetPath, TargetFile>,
     submission: &Submission,
     label: &str,
+    approved: Option<Instant>,
 ) -> Result<(), Failure> {
     let release = &submission.signed.release;
-    let listing = serde_json::to_value(Listing::of(release)).or_fail(|| format!("cannot list `{label}`"))?;
+    let custom = Custom { approved, listing: Listing::of(release) };
+    let listing = serde_json::to_value(custom).or_fail(|| format!("cannot list `{label}`"))?;
     targets.insert(release.target_path(), TargetFile::of(&submission.manifest, Some(listing)));
     Ok(())
 }

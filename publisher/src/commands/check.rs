@@ -316,6 +316,8 @@ mod tests {
                     categories: vec![],
                     download_size: 1,
                     installed_size: 1,
+                    conflicts: vec![],
+                    requires: vec![],
                     licence: "MIT".into(),
                     name: "ruff".parse().unwrap(),
                     platform: Platform::any(),

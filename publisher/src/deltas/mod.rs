@@ -382,6 +382,8 @@ mod tests {
                 categories: vec![],
                 download_size: 1,
                 installed_size: 1,
+                conflicts: vec![],
+                requires: vec![],
                 licence: "MIT".into(),
                 name: name.parse().unwrap(),
                 platform: Platform::any(),

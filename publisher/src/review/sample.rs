@@ -54,6 +54,7 @@ pub(super) fn launcher(name: &str, command: &[&str]) -> Launcher {
         environment: BTreeMap::new(),
         icon: None,
         name: name.parse().unwrap(),
+        mime_types: vec![],
         terminal: false,
         title: Text { fr: HOSTILE.into(), en: HOSTILE.into() },
     }
@@ -71,6 +72,7 @@ fn described(sequence: u64, licence: &str, launchers: Vec<Launcher>, entries: Ve
         categories: vec![HOSTILE.into()],
         licence: licence.to_owned(),
         launchers,
+        behaviour: mirabelle_manifests::Behaviour::default(),
     };
     let frames = [100, 20, 3].map(|size| Frame { length: 4096, size });
     let bundle = Bundle { frames: frames.into(), sha256: Digest::of(b"bundle"), size: 123 };

@@ -131,6 +131,7 @@ mod tests {
             categories: vec![],
             licence: "MIT".into(),
             launchers: vec![],
+            behaviour: mirabelle_manifests::Behaviour::default(),
         }
     }
 
