@@ -87,17 +87,15 @@ fn sweep_trees(layout: &Layout, trees: &BTreeSet<(PackageName, String)>) -> Resu
     Ok(removed)
 }
 
-fn sweep_objects(
-    layout: &Layout,
-    store: &ObjectStore,
-    manifests: &BTreeSet<Digest>,
-) -> Result<(), Failure> {
+fn sweep_objects(layout: &Layout, store: &ObjectStore, manifests: &BTreeSet<Digest>) -> Result<(), Failure> {
     let what = || "cannot sweep objects".to_owned();
     let mut needed: BTreeSet<Digest> = BTreeSet::new();
     for release in manifests {
         let manifest = layout.known_manifest(*release)?.ok_or_else(|| {
-            Failure::no(format!("the manifest {release} is missing: what it needs cannot be told from what nothing needs"))
-                .hint("`mirabelle repair` brings it back")
+            Failure::no(format!(
+                "the manifest {release} is missing: what it needs cannot be told from what nothing needs"
+            ))
+            .hint("`mirabelle repair` brings it back")
         })?;
         needed.extend(manifest.objects().into_keys());
     }

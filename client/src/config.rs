@@ -174,7 +174,9 @@ impl Config {
             file("tags", tags.join(" ")),
             Setting {
                 name: "disk-reserve",
-                value: self.disk_reserve.map_or_else(|| format!("{}, or a tenth of the disk", bytes(DISK_RESERVE)), bytes),
+                value: self
+                    .disk_reserve
+                    .map_or_else(|| format!("{}, or a tenth of the disk", bytes(DISK_RESERVE)), bytes),
                 from: self.reserve_from,
             },
         ]
@@ -184,5 +186,7 @@ impl Config {
 /// The name that the machine gives itself, as far as it is a name here.
 pub(crate) fn own_name() -> Result<MachineId, Failure> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.parse().map_err(|error| Failure::usage(format!("this machine's name cannot be used: {error}")).hint("set `machine`"))
+    name.parse().map_err(|error| {
+        Failure::usage(format!("this machine's name cannot be used: {error}")).hint("set `machine`")
+    })
 }

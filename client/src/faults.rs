@@ -8,8 +8,19 @@ use std::io;
 /// Every point, in the order in which a transaction passes them.
 #[cfg(debug_assertions)]
 const POINTS: &[&str] = &[
-    "begun", "fetched", "staged", "built", "synced", "installer-begun", "installer-ran", "installed", "switched",
-    "settled", "checked", "ended", "swept",
+    "begun",
+    "fetched",
+    "staged",
+    "built",
+    "synced",
+    "installer-begun",
+    "installer-ran",
+    "installed",
+    "switched",
+    "settled",
+    "checked",
+    "ended",
+    "swept",
 ];
 
 /// What is wanted at a point: `MIRABELLE_FAULT=switched:kill`, `staged:full`.

@@ -10,7 +10,13 @@ use crate::bounded::{self, Ended};
 use crate::layout::Layout;
 
 /// Makes every check of a release; says what is wrong with the first that fails.
-pub(crate) fn check(layout: &Layout, package: &PackageName, release: &Release, tree: &Path, system_root: &Path) -> Result<(), String> {
+pub(crate) fn check(
+    layout: &Layout,
+    package: &PackageName,
+    release: &Release,
+    tree: &Path,
+    system_root: &Path,
+) -> Result<(), String> {
     for (number, check) in release.behaviour.checks.iter().enumerate() {
         let log = layout.log(package, &format!("check-{number}"));
         match check {
@@ -30,7 +36,9 @@ pub(crate) fn check(layout: &Layout, package: &PackageName, release: &Release, t
                 let environment: Vec<(String, String)> = known
                     .environment
                     .iter()
-                    .map(|(name, value)| (name.clone(), value.replace(RELEASE_PLACEHOLDER, &tree.display().to_string())))
+                    .map(|(name, value)| {
+                        (name.clone(), value.replace(RELEASE_PLACEHOLDER, &tree.display().to_string()))
+                    })
                     .collect();
                 ends_well(&words, &environment, tree, *seconds, &log, launcher.as_str())?;
             }

@@ -95,11 +95,19 @@ fn refresh_caches(share: &Path) {
         ("update-mime-database", &[], mime),
         ("gtk-update-icon-cache", &["-q", "-f", "-t"], icons),
     ];
-    for (program, arguments, directory) in commands.into_iter().filter(|(_, _, directory)| directory.is_dir()) {
+    for (program, arguments, directory) in commands.into_iter().filter(|(_, _, directory)| directory.is_dir())
+    {
         let mut command = Command::new(program);
-        command.args(arguments).arg(&directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(arguments)
+            .arg(&directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         match command.status() {
-            Ok(status) if !status.success() => tracing::warn!(program, %status, "a desktop's cache was not refreshed"),
+            Ok(status) if !status.success() => {
+                tracing::warn!(program, %status, "a desktop's cache was not refreshed")
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(program, %error, "a desktop's cache was not refreshed");
             }
@@ -118,7 +126,8 @@ fn desktop_entry(root: &Path, package: &PackageName, launcher: &Launcher) -> Str
     let (mime_types, field) = if launcher.mime_types.is_empty() {
         (String::new(), "")
     } else {
-        let types: Vec<&str> = launcher.mime_types.iter().map(mirabelle_manifests::MimeType::as_str).collect();
+        let types: Vec<&str> =
+            launcher.mime_types.iter().map(mirabelle_manifests::MimeType::as_str).collect();
         (format!("MimeType={};\n", types.join(";")), " %F")
     };
     format!(
@@ -147,7 +156,8 @@ mod tests {
     #[test]
     fn of_two_that_show_the_same_the_first_keeps_it() {
         let directory = tempfile::tempdir().unwrap();
-        let (a, b, to) = (directory.path().join("a"), directory.path().join("b"), directory.path().join("to"));
+        let (a, b, to) =
+            (directory.path().join("a"), directory.path().join("b"), directory.path().join("to"));
         for (tree, text) in [(&a, "a"), (&b, "b")] {
             fs::create_dir_all(tree.join("hicolor/48x48")).unwrap();
             fs::write(tree.join("hicolor/48x48/app.png"), text).unwrap();

@@ -21,6 +21,7 @@ mod integration;
 mod journal;
 mod layout;
 mod native;
+mod outlook;
 mod plan;
 mod platform;
 mod release_tree;

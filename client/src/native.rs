@@ -82,9 +82,10 @@ impl<'a> Native<'a> {
         let manifest = layout.release_manifest(package, release)?;
         let version = manifest.version.to_string();
         let tree = layout.release(package, &Layout::release_id(manifest.sequence, release));
-        let installer = manifest.behaviour.installer.ok_or_else(|| {
-            Failure::no(format!("`{package}` {version} does not say how it is installed"))
-        })?;
+        let installer = manifest
+            .behaviour
+            .installer
+            .ok_or_else(|| Failure::no(format!("`{package}` {version} does not say how it is installed")))?;
         Ok(Self { layout, package, version, installer, tree })
     }
 

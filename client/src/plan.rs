@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{
-    Action, CatalogueEntry, Decision, Instant, PackageName, Reason,
-};
+use mirabelle_manifests::{Action, CatalogueEntry, Decision, Instant, PackageName, Reason};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
@@ -102,11 +100,17 @@ impl InstallPlan {
             if self.activate.contains_key(package) {
                 continue;
             }
-            let reason = self.kept.get(package).or_else(|| self.remove.get(package)).and_then(|reasons| reasons.last());
+            let reason = self
+                .kept
+                .get(package)
+                .or_else(|| self.remove.get(package))
+                .and_then(|reasons| reasons.last());
             match reason {
                 Some(Reason::UpToDate) => {}
                 Some(reason) => {
-                    return Err(Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(reason)));
+                    return Err(
+                        Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(reason))
+                    );
                 }
                 None => return Err(Failure::no(format!("`{package}` is not in the catalogue"))),
             }
@@ -115,13 +119,19 @@ impl InstallPlan {
     }
 
     /// The plan that takes packages away, and what came only for their sake.
-    pub(crate) fn for_remove(current: &Generation, packages: &BTreeSet<PackageName>) -> Result<Self, Failure> {
+    pub(crate) fn for_remove(
+        current: &Generation,
+        packages: &BTreeSet<PackageName>,
+    ) -> Result<Self, Failure> {
         if let Some(missing) = packages.iter().find(|package| !current.packages.contains_key(*package)) {
             return Err(Failure::no(format!("`{missing}` is not installed")));
         }
         let mut gone = packages.clone();
         let requires = |by: &PackageName, package: &PackageName| {
-            current.packages.get(by).is_some_and(|by| by.requires.iter().any(|relation| relation.package == *package))
+            current
+                .packages
+                .get(by)
+                .is_some_and(|by| by.requires.iter().any(|relation| relation.package == *package))
         };
         for (package, _) in current.packages.iter().filter(|(package, _)| !gone.contains(*package)) {
             if let Some(needed) = gone.iter().find(|needed| requires(package, needed)) {
@@ -175,9 +185,11 @@ impl InstallPlan {
 /// Who can do what about a "no".
 pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
-        Reason::NotDeployed { .. } | Reason::OnlyOffered | Reason::Blocked | Reason::TakenAway | Reason::TeachersOnly { .. } => {
-            "the département's operators deploy software to colleges"
-        }
+        Reason::NotDeployed { .. }
+        | Reason::OnlyOffered
+        | Reason::Blocked
+        | Reason::TakenAway
+        | Reason::TeachersOnly { .. } => "the département's operators deploy software to colleges",
         Reason::NoRelease { .. } => "it does not run on this workstation",
         Reason::NotApproved { .. } => "it installs once the rectorat has approved it",
         Reason::Paused { .. } => "it installs once the pause ends",

@@ -187,7 +187,11 @@ impl Layout {
     }
 
     /// The manifest of a release that is kept here, whichever generation it belongs to.
-    pub(crate) fn release_manifest(&self, package: &PackageName, release: Digest) -> Result<Release, Failure> {
+    pub(crate) fn release_manifest(
+        &self,
+        package: &PackageName,
+        release: Digest,
+    ) -> Result<Release, Failure> {
         self.known_manifest(release)?
             .ok_or_else(|| Failure::no(format!("the manifest of a release of `{package}` is missing")))
     }

@@ -76,9 +76,9 @@ pub(crate) struct MachineSettings<'a> {
 
 impl MachineSettings<'_> {
     /// Remembers what the deployment fills settings with.
-    pub(crate) fn remember(&self, values: BTreeMap<&ValueName, &str>) -> Result<(), Failure> {
+    pub(crate) fn remember(&self, values: &BTreeMap<&ValueName, &str>) -> Result<(), Failure> {
         let mut record = self.read()?;
-        let values = values.into_iter().map(|(name, value)| (name.clone(), value.to_owned())).collect();
+        let values = values.iter().map(|(name, value)| ((*name).clone(), (*value).to_owned())).collect();
         if record.values != values {
             record.values = values;
             self.write(&record)?;
@@ -137,8 +137,9 @@ impl MachineSettings<'_> {
         facts.extend(values.iter().map(|(name, value)| (format!("value.{name}"), value.clone())));
         let facts: BTreeMap<&str, &str> =
             facts.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let filled = fill_template(&template, &facts)
-            .map_err(|error| Failure::no(format!("{}: {error}", what())).hint("an operator gives values in the deployment"))?;
+        let filled = fill_template(&template, &facts).map_err(|error| {
+            Failure::no(format!("{}: {error}", what())).hint("an operator gives values in the deployment")
+        })?;
         Ok(filled.into_bytes())
     }
 
@@ -164,7 +165,8 @@ impl MachineSettings<'_> {
             record.files.insert(path.clone(), Kept { package: file.package.clone(), original });
             self.write(&record)?;
             let owner = platform::owner(&file.owner, &file.group).or_fail(what)?;
-            durable::write_atomically_as(&self.place(path), &file.content, file.mode.bits(), owner).or_fail(what)?;
+            durable::write_atomically_as(&self.place(path), &file.content, file.mode.bits(), owner)
+                .or_fail(what)?;
             changed.push(path.clone());
         }
         let gone: Vec<SystemPath> =
@@ -181,7 +183,10 @@ impl MachineSettings<'_> {
     }
 
     /// Files that are not as `generation` says, each with what is wrong.
-    pub(crate) fn audit(&self, generation: &Generation) -> Result<Vec<(PackageName, SystemPath, &'static str)>, Failure> {
+    pub(crate) fn audit(
+        &self,
+        generation: &Generation,
+    ) -> Result<Vec<(PackageName, SystemPath, &'static str)>, Failure> {
         let mut faults = Vec::new();
         for (path, file) in self.wanted(generation)? {
             let fault = self.drift(&path, &file).or_fail(|| format!("cannot look at `{path}`"))?;
@@ -231,8 +236,9 @@ impl MachineSettings<'_> {
         let place = self.place(path);
         let Some(original) = original else { return durable::remove_file(&place) };
         let kept = self.original(original.content);
-        let content = durable::read_if_present(&kept, MAX_FILE_BYTES)?
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("`{}` is missing", kept.display())))?;
+        let content = durable::read_if_present(&kept, MAX_FILE_BYTES)?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("`{}` is missing", kept.display()))
+        })?;
         let owner = platform::may_give_away().then_some((original.user, original.group));
         durable::write_atomically_as(&place, &content, original.mode, owner)
     }

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::{
-    Asker, Digest, InstalledRelease, MachineState, PackageName, Quarantine,
-};
+use mirabelle_manifests::{Asker, Digest, InstalledRelease, MachineState, PackageName, Quarantine};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +54,8 @@ impl State {
     /// Remembers that a release failed here.
     pub(crate) fn quarantine(&mut self, release: Digest, failed: Quarantine) {
         while self.quarantine.len() >= MAX_QUARANTINE {
-            let oldest = self.quarantine.iter().min_by_key(|(_, failed)| failed.since).map(|(release, _)| *release);
+            let oldest =
+                self.quarantine.iter().min_by_key(|(_, failed)| failed.since).map(|(release, _)| *release);
             let Some(oldest) = oldest else { break };
             self.quarantine.remove(&oldest);
         }

@@ -87,6 +87,24 @@ impl Executor<'_> {
         durable::sync_file_system(self.layout.root()).or_fail(|| "cannot prepare what is to come".to_owned())
     }
 
+    /// Refuses unless every native package of `plan` is on the machine already: `adopt` takes over and runs nothing.
+    pub(crate) async fn refuse_unless_present(
+        &self,
+        plan: &InstallPlan,
+        source: Source<'_>,
+    ) -> Result<(), Failure> {
+        for (package, installed) in self.bring(plan, Some(source)).await? {
+            if !installed.native || !native::is_present(self.layout, &package, installed.release)? {
+                return Err(Failure::no(format!(
+                    "cannot take over `{package}` {}: it is not on this machine",
+                    installed.version
+                ))
+                .hint(format!("`mirabelle install {package}` installs it")));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a generation with other packages current: what `rollback` does.
     pub(crate) fn return_to(&self, mut next: Generation) -> Result<Generation, Failure> {
         let base = self.layout.current_generation()?;
@@ -102,24 +120,19 @@ impl Executor<'_> {
     pub(crate) fn recover(&self) -> Result<(), Failure> {
         let what = || format!("cannot bring `{}` in order", self.layout.root().display());
         durable::remove_tree(&self.layout.staging()).or_fail(what)?;
-        let Some(mut transaction) = self.layout.journaled()? else { return Ok(()) };
+        let Some(transaction) = self.layout.journaled()? else { return Ok(()) };
         tracing::warn!(reason = transaction.reason, step = ?transaction.step, "a transaction was interrupted");
-        match &mut transaction.step {
-            Step::Preparing => {
-                if self.layout.current_number()? != transaction.next {
-                    self.layout.discard(&self.layout.generation(transaction.next))?;
-                }
-                return self.layout.end_journal();
-            }
-            // What failed before the cut stays failed, and was said to nobody yet.
-            Step::Installing { .. } | Step::Switching | Step::Checking | Step::Undoing { .. } => {}
+        if transaction.step == Step::Preparing {
+            self.layout.discard(&self.layout.generation(transaction.next))?;
+            return self.layout.end_journal();
         }
         match self.finish(transaction) {
             Ok(_) => tracing::info!("the interrupted transaction is finished"),
-            Err(failure) => tracing::error!(
-                "the interrupted transaction was taken back\n{}",
-                failure.render().trim_end()
-            ),
+            // What cannot be finished now holds up what would come on top of it.
+            Err(failure) if self.layout.journaled()?.is_some() => return Err(failure),
+            Err(failure) => {
+                tracing::error!("the interrupted transaction was taken back\n{}", failure.render().trim_end())
+            }
         }
         Ok(())
     }
@@ -202,7 +215,11 @@ impl Executor<'_> {
 
     /// Fetch: the manifest, both bodies' word for it, and every object that is missing; by a delta from a release that is
     /// installed, if that is cheapest.
-    async fn fetch(&self, source: Source<'_>, entry: &CatalogueEntry) -> Result<Arc<ApprovedRelease>, Failure> {
+    async fn fetch(
+        &self,
+        source: Source<'_>,
+        entry: &CatalogueEntry,
+    ) -> Result<Arc<ApprovedRelease>, Failure> {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         let what = || format!("cannot install `{label}`");
         let mut request = request(self.layout, &self.store, &source, entry).await?;
@@ -261,7 +278,8 @@ impl Executor<'_> {
         next: &Generation,
     ) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
-        let refused = refuse_colliding_launchers(next).and_then(|()| self.settings().wanted(next).map(|_| ()));
+        let refused =
+            refuse_colliding_launchers(next).and_then(|()| self.settings().wanted(next).map(|_| ()));
         if let Err(failure) = refused {
             self.layout.end_journal()?;
             return Err(failure);
@@ -304,13 +322,23 @@ impl Executor<'_> {
         let next = self.layout.read_generation(transaction.next)?;
         loop {
             let (step, name) = match transaction.step.clone() {
-                Step::Preparing => return Err(Failure::no("a transaction that is being prepared cannot end")),
-                Step::Installing { done, attempts } => (self.install(&mut transaction, done, attempts)?, "installed"),
+                Step::Preparing => {
+                    return Err(Failure::no("a transaction that is being prepared cannot end"));
+                }
+                Step::Installing { done, attempts } => {
+                    (self.install(&mut transaction, done, attempts)?, "installed")
+                }
                 Step::Switching => {
                     self.switch(next.number)?;
                     at("switched")?;
-                    self.settings().apply(&next)?;
-                    (Step::Checking, "settled")
+                    match self.settings().apply(&next) {
+                        Ok(_) => (Step::Checking, "settled"),
+                        Err(failure) => {
+                            let left = transaction.native.len();
+                            let why = failure.render().trim_end().to_owned();
+                            (Step::Undoing { left, culprit: None, why }, "settled")
+                        }
+                    }
                 }
                 Step::Checking => match self.check_health(&transaction, &next)? {
                     None => break,
@@ -353,7 +381,10 @@ impl Executor<'_> {
             Step::Undoing { left: done + 1, culprit, why }
         };
         if attempts >= ATTEMPTS {
-            return Ok(failed(format!("`{}` was interrupted twice while it was being installed", step.package), true));
+            return Ok(failed(
+                format!("`{}` was interrupted twice while it was being installed", step.package),
+                true,
+            ));
         }
         transaction.step = Step::Installing { done, attempts: attempts + 1 };
         self.layout.write_journal(transaction)?;
@@ -393,7 +424,10 @@ impl Executor<'_> {
             let tree = self.layout.release(package, &installed.id);
             if let Err(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root) {
                 let culprit = Culprit { package: package.clone(), release: installed.release };
-                return Ok(Some((culprit, format!("`{package}` {} does not work: {why}", installed.version))));
+                return Ok(Some((
+                    culprit,
+                    format!("`{package}` {} does not work: {why}", installed.version),
+                )));
             }
         }
         Ok(None)
@@ -453,7 +487,11 @@ fn at(name: &'static str) -> Result<(), Failure> {
 /// with it.
 fn native_steps(base: &Generation, next: &Generation) -> Vec<NativeStep> {
     let native = |generation: &Generation, package: &PackageName| {
-        generation.packages.get(package).filter(|installed| installed.native).map(|installed| installed.release)
+        generation
+            .packages
+            .get(package)
+            .filter(|installed| installed.native)
+            .map(|installed| installed.release)
     };
     let packages: std::collections::BTreeSet<&PackageName> =
         base.packages.keys().chain(next.packages.keys()).collect();

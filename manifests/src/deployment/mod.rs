@@ -239,6 +239,15 @@ impl Deployment {
         Timetable::of(&self.hours, machine, &self.groups)
     }
 
+    /// The hours that are said about `machine`, the widest audience first, each as for everyone: what it needs to know of the
+    /// deployment between two refreshes.
+    pub fn hours_of(&self, machine: &Machine) -> Vec<Hours> {
+        let mut own: Vec<&Hours> =
+            self.hours.iter().filter(|hours| hours.to.includes(machine, &self.groups)).collect();
+        own.sort_by_key(|hours| hours.to.closeness(&self.groups));
+        own.into_iter().map(|hours| Hours { to: Audience::everyone(), ..hours.clone() }).collect()
+    }
+
     /// The values for the settings on `machine`: each from the closest audience that gives it.
     pub fn values_of(&self, machine: &Machine) -> BTreeMap<&ValueName, &str> {
         let mut own: Vec<&Values> =
