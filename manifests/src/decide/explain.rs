@@ -1,6 +1,6 @@
 //! Why releases do not go together, in sentences.
 //!
-//! PubGrub proves it with a tree, whose leaves are the relations that cannot all hold. Those are what a person needs: its
+//! `pubgrub` proves it with a tree, whose leaves are the relations that cannot all hold. Those are what a person needs: its
 //! inner nodes, and the packages that do not exist, are left out.
 
 use std::collections::{BTreeSet, HashSet};

@@ -1,7 +1,7 @@
-//! Which releases go together: requirements and conflicts, solved by PubGrub.
+//! Which releases go together: requirements and conflicts, solved by `pubgrub`.
 //!
 //! The root depends on every wanted package at exactly its sequence. A conflict must keep two releases apart without bringing
-//! either in, which PubGrub has no word for: both depend on a package that does not exist, each on another version of it.
+//! either in, which `pubgrub` has no word for: both depend on a package that does not exist, each on another version of it.
 //!
 //! ```text
 //! a 2 conflicts with b up to release 1:   a 2 ─▶ Apart = 1        b 1 ─▶ Apart = 2

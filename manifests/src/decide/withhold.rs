@@ -36,13 +36,14 @@ impl Situation<'_> {
             *decision = decision.clone().withheld(reason);
             withheld = true;
         }
-        // One less each time round.
-        while withheld {
-            let Some((package, why)) = self.first_unfit(decisions) else { break };
-            match decisions.get_mut(&package) {
-                Some(decision) => *decision = decision.clone().withheld(Reason::Unresolvable { why }),
-                None => break,
-            }
+        // What was decided goes together: only where some of it is withheld may the rest not.
+        if !withheld {
+            return;
+        }
+        // One change less each time round.
+        while let Some((package, why)) = self.first_unfit(decisions) {
+            let Some(decision) = decisions.get_mut(&package) else { break };
+            *decision = decision.clone().withheld(Reason::Unresolvable { why });
         }
     }
 
