@@ -64,16 +64,13 @@ pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> io::Resu
     let (ended, waiting) = mpsc::channel();
     std::thread::scope(|threads| {
         threads.spawn(move || ended.send(child.wait()));
-        match waiting.recv_timeout(limit) {
-            Ok(status) => {
-                let status = status?;
-                Ok(status.code().map_or(Ended::Killed, Ended::With))
-            }
-            Err(_) => {
-                // Whatever has ended meanwhile needs no signal.
-                let _ = kill_process_group(group, Signal::KILL);
-                Ok(Ended::TooLate)
-            }
+        if let Ok(status) = waiting.recv_timeout(limit) {
+            let status = status?;
+            Ok(status.code().map_or(Ended::Killed, Ended::With))
+        } else {
+            // Whatever has ended meanwhile needs no signal.
+            let _ = kill_process_group(group, Signal::KILL);
+            Ok(Ended::TooLate)
         }
     })
 }

@@ -19,6 +19,7 @@
 //!   locks/<name>/<id>               held, shared, by whoever runs the release
 //!   staging/                        trees being built
 //!   lock                            held by whoever changes anything
+//!   agent.lock, agent.sock          the agent; what it keeps: `agent/kept.rs`
 //! ```
 //!
 //! Invariant: `current` names a generation whose releases are all whole. Nothing outside `staging` is ever half there:
@@ -109,6 +110,20 @@ impl Layout {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state.json")
+    }
+
+    pub(crate) fn agent_lock(&self) -> PathBuf {
+        self.root.join("agent.lock")
+    }
+
+    /// True while an agent holds its lock.
+    pub(crate) fn agent_is_at_work(&self) -> bool {
+        let path = self.agent_lock();
+        path.exists() && matches!(durable::try_lock(&path), Ok(None))
+    }
+
+    pub(crate) fn agent_socket(&self) -> PathBuf {
+        self.root.join("agent.sock")
     }
 
     pub(crate) fn settings(&self) -> PathBuf {

@@ -20,7 +20,7 @@ use crate::journal::NativeStep;
 use crate::layout::Layout;
 
 /// Detecting asks a database of the machine; one that takes longer has hung.
-const DETECTION: Duration = Duration::from_secs(120);
+const DETECTION: Duration = Duration::from_mins(2);
 
 /// Why a step was not made.
 #[derive(Debug)]

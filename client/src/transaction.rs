@@ -131,7 +131,10 @@ impl Executor<'_> {
             // What cannot be finished now holds up what would come on top of it.
             Err(failure) if self.layout.journaled()?.is_some() => return Err(failure),
             Err(failure) => {
-                tracing::error!("the interrupted transaction was taken back\n{}", failure.render().trim_end())
+                tracing::error!(
+                    "the interrupted transaction was taken back\n{}",
+                    failure.render().trim_end()
+                );
             }
         }
         Ok(())

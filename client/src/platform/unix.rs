@@ -90,3 +90,9 @@ pub(crate) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(DiskSpace { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
 }
+
+/// True when this process may change what is in `directory`, or make it.
+pub(crate) fn may_write(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
+}

@@ -21,6 +21,8 @@ const HORIZON_DAYS: u32 = 100;
 const MAX_EVENING_MINUTES: u32 = 240;
 /// Minutes before the hour at which the evening begins, where the deployment does not say.
 const EVENING_MINUTES: u32 = 30;
+/// How long it is night, where nobody says when machines are woken and there is no lesson.
+const NIGHT: SignedDuration = SignedDuration::from_hours(10);
 /// Minutes without a touch after which nobody is working.
 const IDLE_MINUTES: u32 = 20;
 
@@ -232,12 +234,17 @@ impl Timetable {
         self.span_at(&self.lessons, now, |date| !self.is_holiday(date))
     }
 
+    /// When the next lesson after `now` begins.
+    pub fn next_lesson(&self, now: Instant) -> Option<Instant> {
+        self.next(&self.lessons, now, |date| !self.is_holiday(date)).map(|lesson| lesson.from)
+    }
+
     /// The window that `now` lies in, if it does: one may install until it ends, or the next lesson begins.
     pub fn window(&self, now: Instant) -> Option<Between> {
         if self.lesson(now).is_some() {
             return None;
         }
-        let lesson = self.next(&self.lessons, now, |date| !self.is_holiday(date)).map(|lesson| lesson.from);
+        let lesson = self.next_lesson(now);
         let window = match &self.windows {
             None => Between { from: now, to: Instant::MAX },
             Some(windows) => self.span_at(windows, now, |_| true)?,
@@ -271,6 +278,16 @@ impl Timetable {
     pub fn shutdown_before(&self, now: Instant) -> Option<Instant> {
         let yesterday = now.checked_sub(SignedDuration::from_hours(24)).ok()?;
         self.moments(&self.shutdown, yesterday).take_while(|moment| *moment <= now).last()
+    }
+
+    /// The hour that the machine should have been switched off at, while it is night: until it is woken, a lesson begins, or
+    /// ten hours have passed.
+    pub fn night(&self, now: Instant) -> Option<Instant> {
+        let hour = self.shutdown_before(now)?;
+        let woken = self.wake_after(hour);
+        let ends =
+            [woken, self.next_lesson(hour), hour.checked_add(NIGHT).ok()].into_iter().flatten().min()?;
+        (now < ends).then_some(hour)
     }
 
     /// When the machine is woken next, after `now`.
