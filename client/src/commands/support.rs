@@ -94,7 +94,12 @@ fn without_names(text: &str) -> String {
     }
     let is_address = |word: &str| {
         let inner = word.trim_matches(|c: char| !c.is_alphanumeric());
-        inner.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'))
+        // A host ends in letters; a version, as in `geogebra@6.2`, does not.
+        let host = inner
+            .split_once('@')
+            .filter(|(name, _)| !name.is_empty())
+            .and_then(|(_, host)| host.rsplit_once('.'));
+        host.is_some_and(|(_, end)| end.chars().all(char::is_alphabetic))
     };
     let words: Vec<String> = clean
         .split_inclusive(char::is_whitespace)

@@ -203,6 +203,11 @@ pub struct Between {
     pub to: Instant,
 }
 
+/// The member of the closest audience that gives it; the widest comes first in `own`.
+fn closest<'a, T>(own: &[&'a Hours], member: impl Fn(&'a Hours) -> Option<&'a T>) -> Option<&'a T> {
+    own.iter().rev().find_map(|hours| member(hours))
+}
+
 impl Timetable {
     /// The hours of `machine`: each member from the closest audience that gives it, of two that are equally close from the
     /// later.
@@ -210,9 +215,6 @@ impl Timetable {
         let mut own: Vec<&Hours> = hours.iter().filter(|hours| hours.to.includes(machine, groups)).collect();
         // Stable: of two that are equally close, the later stays later.
         own.sort_by_key(|hours| hours.to.closeness(groups));
-        fn closest<'a, T>(own: &[&'a Hours], member: impl Fn(&'a Hours) -> Option<&'a T>) -> Option<&'a T> {
-            own.iter().rev().find_map(|hours| member(hours))
-        }
         let zone = closest(&own, |hours| hours.time_zone.as_ref());
         let minutes = |member: Option<&u32>, default: u32| {
             SignedDuration::from_mins(member.copied().unwrap_or(default).into())
