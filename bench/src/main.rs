@@ -9,6 +9,7 @@
     reason = "a bench stops when it cannot measure, and prints three digits"
 )]
 
+mod decide;
 mod metadata;
 mod pipeline;
 mod wan_bytes;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// What deciding for 500 packages costs a workstation.
+    Decide(decide::Arguments),
     /// Bytes of a refresh in large catalogues, beside plain, gzip and zstd; the cost of verifying.
     Metadata(metadata::Arguments),
     /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
@@ -37,6 +40,7 @@ enum Bench {
 
 fn main() {
     match Cli::parse().bench {
+        Bench::Decide(arguments) => decide::run(&arguments),
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
