@@ -10,6 +10,7 @@
 )]
 
 mod decide;
+mod install;
 mod metadata;
 mod pipeline;
 mod wan_bytes;
@@ -27,6 +28,8 @@ struct Cli {
 enum Bench {
     /// What deciding for 500 packages costs a workstation.
     Decide(decide::Arguments),
+    /// Installing and updating a release that the node holds, beside tar, OSTree and dpkg with the same content.
+    Install(install::Arguments),
     /// Bytes of a refresh in large catalogues, beside plain, gzip and zstd; the cost of verifying.
     Metadata(metadata::Arguments),
     /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
@@ -41,6 +44,7 @@ enum Bench {
 fn main() {
     match Cli::parse().bench {
         Bench::Decide(arguments) => decide::run(&arguments),
+        Bench::Install(arguments) => install::run(&arguments),
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),

@@ -212,11 +212,13 @@ fn list(catalogue: &mut Targets, number: usize, version: u64) {
     };
     let listing = Listing {
         categories: vec!["Education".into(), "Science".into()],
+        conflicts: vec![],
         download_size: 10_000_000 + number as u64 * 7919 + version,
         installed_size: 40_000_000 + number as u64 * 104_729 + version,
         licence: "GPL-3.0-or-later".into(),
         name: format!("package-{number}").parse().unwrap(),
         platform: Platform::any(),
+        requires: vec![],
         sequence: version,
         summary: text("summary"),
         title: Text { fr: format!("Paquet {number}"), en: format!("Package {number}") },

@@ -140,7 +140,7 @@ impl Collection<'_> {
             return Err(incomplete());
         }
         let (mut releases, mut objects) = (BTreeSet::new(), BTreeSet::new());
-        for entry in Obligations::new(self.network, self.college).0 {
+        for entry in Obligations::new(self.network, self.college, self.now).0 {
             let manifest = served.manifest(&entry)?.ok_or_else(incomplete)?;
             let release = SignedRelease::parse(&manifest)
                 .or_fail(|| format!("cannot read the manifest of `{}`", entry.listing.name))?;

@@ -61,18 +61,16 @@ pub(crate) struct Forecast {
 pub(crate) struct Obligations(pub(crate) Vec<CatalogueEntry>);
 
 impl Obligations {
-    pub(crate) fn new(network: &Network, college: &SiteId) -> Self {
-        let assigned = network.deployment.for_college(college).into_values();
-        let entries = assigned.filter_map(|assignment| {
-            let entry = network.catalogue.get(&assignment.package, &assignment.platform, assignment.sequence);
-            if entry.is_none() {
+    pub(crate) fn new(network: &Network, college: &SiteId, now: Instant) -> Self {
+        let Network { catalogue, deployment, .. } = network;
+        for (assignment, sequence) in deployment.not_approved(catalogue, now) {
+            if assignment.to.may_include_some_of(college, &deployment.groups) {
                 // Promise 1: an operator cannot deploy what the rectorat has not approved.
-                tracing::warn!(package = %assignment.package, sequence = assignment.sequence,
+                tracing::warn!(package = %assignment.package, sequence,
                     "a deployed release is not approved and was passed over");
             }
-            entry.cloned()
-        });
-        Self(entries.collect())
+        }
+        Self(deployment.owed(catalogue, college, now).into_iter().cloned().collect())
     }
 }
 
@@ -182,7 +180,7 @@ impl Mirror {
         let mut releases = Vec::new();
         let mut fetched = Vec::new();
         let mut first_failure = None;
-        for entry in Obligations::new(&network, college).0 {
+        for entry in Obligations::new(&network, college, now).0 {
             match self.hold(fetcher, &network, &entry).await {
                 Ok((held, new)) => {
                     if new {
@@ -286,7 +284,7 @@ impl Mirror {
             .await
             .or_fail(|| format!("cannot refresh the catalogue for college {}", self.config.college))?;
         let mut forecast = Vec::new();
-        for entry in Obligations::new(&network, &self.config.college).0 {
+        for entry in Obligations::new(&network, &self.config.college, now).0 {
             let manifest = self.site.served().manifest(&entry)?;
             let mut request = self.request(fetcher, &network, &entry, manifest).await?;
             let plan = request

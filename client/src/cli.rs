@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::{PackageName, SiteId};
+use mirabelle_manifests::{MachineId, PackageName, RoomName, SiteId, Tag};
 use mirabelle_terminal::DocumentKind;
 use mirabelle_transfer::Upstream;
 
@@ -40,11 +40,7 @@ pub struct Settings {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Set this workstation up: its node, its college, the root it trusts.
-    Enroll {
-        /// The repository's root metadata, brought here by a way that is trusted.
-        #[arg(long)]
-        trusted_root: PathBuf,
-    },
+    Enroll(Enroll),
     /// Learn what is new, without changing anything.
     Refresh,
     /// Search what is approved: names, titles and descriptions, whatever the accents.
@@ -67,6 +63,9 @@ pub enum Command {
         /// The packages.
         #[arg(required = true)]
         packages: Vec<PackageName>,
+        /// Take over what is on the machine already, and run no installer: refuse if it is not there.
+        #[arg(long)]
+        adopt: bool,
         /// Show what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,
@@ -82,9 +81,22 @@ pub enum Command {
     },
     /// Bring this workstation to what the deployment says, and go on with what was interrupted.
     Update {
+        /// Only these packages, and what they require.
+        packages: Vec<PackageName>,
         /// Show what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Fetch what is due, and install nothing yet.
+    Prepare,
+    /// Finish or take back what a power cut interrupted; without the network.
+    Resume,
+    /// Show what is due on this workstation, until when, and what stays as it is; without asking the node.
+    Plan,
+    /// Say why a package is, or is not, what it is here: every line of the deployment and every event on the way.
+    Why {
+        /// The package.
+        package: PackageName,
     },
     /// List what is installed.
     List,
@@ -119,4 +131,21 @@ pub enum Command {
         /// Which.
         kind: DocumentKind,
     },
+}
+
+/// Set this workstation up.
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// The repository's root metadata, brought here by a way that is trusted.
+    #[arg(long)]
+    pub trusted_root: PathBuf,
+    /// The workstation's name; by default the one it gives itself.
+    #[arg(long)]
+    pub machine: Option<MachineId>,
+    /// The room it stands in.
+    #[arg(long)]
+    pub room: Option<RoomName>,
+    /// Words that are true of it, for the deployment.
+    #[arg(long, value_delimiter = ',')]
+    pub tags: Vec<Tag>,
 }

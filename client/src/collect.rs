@@ -1,7 +1,7 @@
 //! Sweeping what nothing needs any more.
 //!
 //! Roots: the current generation and [`KEPT`] more, both by age and by where `rollback` leads; every release that is
-//! running (its lock is held). What is not reachable from them goes: generations, then trees, then manifests, then
+//! running (its lock is held); what was fetched ahead of the hour at which it may be installed. What is not reachable from them goes: generations, then trees, then manifests, then
 //! objects (`mirabelle_content::gc`). Each tree goes by one rename ([`Layout::discard`]): killed at any instant, the sweep has removed things that
 //! nothing needed, and left none of them half there.
 
@@ -31,11 +31,17 @@ pub(crate) fn collect(layout: &Layout, store: &ObjectStore) -> Result<(), Failur
             trees.insert((package.clone(), installed.id.clone()));
         }
     }
+    // What was fetched ahead of its hour is about to be needed.
+    for release in layout.read_state()?.ahead {
+        let Some(manifest) = layout.known_manifest(release)? else { continue };
+        manifests.insert(release);
+        trees.insert((manifest.name.clone(), Layout::release_id(manifest.sequence, release)));
+    }
     let removed = sweep_trees(layout, &trees)?;
     if removed == 0 && swept == 0 {
         return Ok(());
     }
-    sweep_objects(layout, store, &young, &manifests)
+    sweep_objects(layout, store, &manifests)
 }
 
 /// Removes generations that are neither among the newest nor where `rollback` leads from the current one, and what is
@@ -81,16 +87,17 @@ fn sweep_trees(layout: &Layout, trees: &BTreeSet<(PackageName, String)>) -> Resu
     Ok(removed)
 }
 
-fn sweep_objects(
-    layout: &Layout,
-    store: &ObjectStore,
-    generations: &[Generation],
-    manifests: &BTreeSet<Digest>,
-) -> Result<(), Failure> {
+fn sweep_objects(layout: &Layout, store: &ObjectStore, manifests: &BTreeSet<Digest>) -> Result<(), Failure> {
     let what = || "cannot sweep objects".to_owned();
     let mut needed: BTreeSet<Digest> = BTreeSet::new();
-    for installed in generations.iter().flat_map(|generation| generation.packages.values()) {
-        needed.extend(layout.read_manifest(installed)?.objects().into_keys());
+    for release in manifests {
+        let manifest = layout.known_manifest(*release)?.ok_or_else(|| {
+            Failure::no(format!(
+                "the manifest {release} is missing: what it needs cannot be told from what nothing needs"
+            ))
+            .hint("`mirabelle repair` brings it back")
+        })?;
+        needed.extend(manifest.objects().into_keys());
     }
     for name in list(&layout.manifests())? {
         let digest = name.strip_suffix(".json").and_then(|digest| digest.parse::<Digest>().ok());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::{ApprovedRelease, Digest, Instant, Launcher, PackageName, Platform, Text, Version};
+use mirabelle_manifests::{
+    ApprovedRelease, Digest, Instant, Launcher, PackageName, Platform, Relation, Text, Version,
+};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
@@ -44,20 +46,37 @@ pub(crate) struct Installed {
     pub(crate) title: Text,
     pub(crate) launchers: Vec<Launcher>,
     pub(crate) bytes: u64,
+    /// True when it is here only because another package requires it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) automatic: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) requires: Vec<Relation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) conflicts: Vec<Relation>,
+    /// True when a native package of the machine goes with it (kind `installer`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) native: bool,
+    /// True when it sets files of the machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sets: bool,
 }
 
 impl Installed {
-    pub(crate) fn of(release: &ApprovedRelease) -> Self {
+    pub(crate) fn of(release: &ApprovedRelease, automatic: bool) -> Self {
         Self {
             version: release.version.clone(),
             platform: release.platform.clone(),
             sequence: release.sequence,
             release: release.digest(),
-            // The sequence for whoever lists the directory, the digest so that no two are ever mixed up.
-            id: format!("{}-{}", release.sequence, release.digest().short()),
+            id: Layout::release_id(release.sequence, release.digest()),
             title: release.title.clone(),
             launchers: release.launchers.clone(),
             bytes: release.installed_size(),
+            automatic,
+            requires: release.behaviour.requires.clone(),
+            conflicts: release.behaviour.conflicts.clone(),
+            native: release.behaviour.installer.is_some(),
+            sets: !release.behaviour.settings.is_empty(),
         }
     }
 }

@@ -13,6 +13,9 @@
 //!   current                         THE SWITCH: a small file naming the generation, replaced by rename
 //!   active                          convenience: a link to generations/<n>, where the system has links
 //!   journal/transaction.json        what is under way
+//!   state.json                      who asked for what, what failed here, what was fetched ahead
+//!   settings.json                   which files of the machine were set, and what stood there before
+//!   logs/                           what installers and checks said
 //!   locks/<name>/<id>               held, shared, by whoever runs the release
 //!   staging/                        trees being built
 //!   lock                            held by whoever changes anything
@@ -78,6 +81,12 @@ impl Layout {
         self.releases().join(package.as_str()).join(id)
     }
 
+    /// The name of a release's tree: its sequence for whoever lists the directory, its digest so that no two are ever mixed
+    /// up.
+    pub(crate) fn release_id(sequence: u64, release: Digest) -> String {
+        format!("{sequence}-{}", release.short())
+    }
+
     pub(crate) fn generations(&self) -> PathBuf {
         self.root.join("generations")
     }
@@ -96,6 +105,19 @@ impl Layout {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal/transaction.json")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join("state.json")
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.root.join("settings.json")
+    }
+
+    /// What an installer or check of a package said the last time.
+    pub(crate) fn log(&self, package: &PackageName, what: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{package}-{what}.log"))
     }
 
     pub(crate) fn run_lock(&self, package: &PackageName, id: &str) -> PathBuf {

@@ -2,24 +2,48 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{CatalogueEntry, PackageName};
+use mirabelle_manifests::{Action, CatalogueEntry, Decision, Instant, PackageName, Reason};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
-use crate::decide::{Decision, Reason, Situation};
 use crate::generation::Generation;
 
 /// The way from the current generation to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstallPlan {
     /// Releases to activate, in place of what is installed of the package.
-    pub(crate) activate: BTreeMap<PackageName, CatalogueEntry>,
-    /// Packages to take away.
-    pub(crate) remove: BTreeSet<PackageName>,
-    /// Packages that stay as they are, although somebody or something wanted otherwise.
-    pub(crate) kept: BTreeMap<PackageName, Reason>,
-    /// Packages that a person asked for.
-    pub(crate) asked_for: BTreeSet<PackageName>,
+    pub(crate) activate: BTreeMap<PackageName, Activation>,
+    /// Packages to take away, and why.
+    pub(crate) remove: BTreeMap<PackageName, Vec<Reason>>,
+    /// Packages that stay as they are, and why.
+    pub(crate) kept: BTreeMap<PackageName, Vec<Reason>>,
+}
+
+/// A release that is to become active.
+#[derive(Clone, Debug)]
+pub(crate) struct Activation {
+    pub(crate) entry: CatalogueEntry,
+    /// Why it comes.
+    pub(crate) reasons: Vec<Reason>,
+    /// Until when it must be there.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Activation {
+    /// True when it comes only because other packages require it.
+    pub(crate) fn is_automatic(&self) -> bool {
+        let assigned = self.reasons.iter().any(|reason| {
+            matches!(reason, Reason::Missing | Reason::OtherInstalled { .. } | Reason::AskedFor)
+        });
+        !assigned
+    }
+
+    fn required_by(&self) -> &[PackageName] {
+        match self.reasons.last() {
+            Some(Reason::RequiredBy { by }) => by,
+            _ => &[],
+        }
+    }
 }
 
 /// A plan as it is shown.
@@ -31,58 +55,104 @@ pub(crate) struct Shown {
     kept: BTreeMap<PackageName, String>,
 }
 
-impl Plan {
-    /// The plan for packages that a person asked for. One that may not be had refuses the whole.
-    pub(crate) fn for_install(
-        situation: &Situation<'_>,
-        packages: &BTreeSet<PackageName>,
-    ) -> Result<Self, Failure> {
-        let mut plan = Self { asked_for: packages.clone(), ..Self::default() };
-        for package in packages {
-            match situation.decide(package, true) {
-                Decision::Install(entry) | Decision::Update(entry) => {
-                    plan.activate.insert(package.clone(), entry);
-                }
-                Decision::Keep(Reason::UpToDate) => {
-                    plan.kept.insert(package.clone(), Reason::UpToDate);
-                }
-                Decision::Keep(reason) => {
-                    return Err(
-                        Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(&reason))
-                    );
-                }
-            }
-        }
-        Ok(plan)
-    }
-
-    /// The plan that brings the workstation to what the deployment says, and goes on with what was interrupted.
-    pub(crate) fn for_update(situation: &Situation<'_>, interrupted: &[PackageName]) -> Self {
+impl InstallPlan {
+    /// The plan that follows all decisions.
+    pub(crate) fn of(decisions: BTreeMap<PackageName, Decision>) -> Self {
         let mut plan = Self::default();
-        let mut decisions = situation.decide_all();
-        for package in interrupted {
-            decisions.insert(package.clone(), situation.decide(package, true));
-            plan.asked_for.insert(package.clone());
-        }
-        for (package, decision) in decisions {
-            match decision {
-                Decision::Install(entry) | Decision::Update(entry) => {
-                    plan.activate.insert(package, entry);
+        for (package, Decision { action, reasons, deadline }) in decisions {
+            match action {
+                Action::Install(entry) | Action::Update(entry) => {
+                    plan.activate.insert(package, Activation { entry, reasons, deadline });
                 }
-                Decision::Keep(reason) => {
-                    plan.kept.insert(package, reason);
+                Action::Remove => {
+                    plan.remove.insert(package, reasons);
+                }
+                Action::Keep => {
+                    plan.kept.insert(package, reasons);
                 }
             }
         }
         plan
     }
 
-    /// The plan that takes packages away.
-    pub(crate) fn for_remove(current: &Generation, packages: &[PackageName]) -> Result<Self, Failure> {
-        if let Some(missing) = packages.iter().find(|package| !current.packages.contains_key(package)) {
+    /// The part of it that is about these packages and what they require.
+    pub(crate) fn only(mut self, packages: &BTreeSet<PackageName>) -> Self {
+        let mut chosen = packages.clone();
+        loop {
+            let required = self.activate.iter().filter(|(package, activation)| {
+                !chosen.contains(*package) && activation.required_by().iter().any(|by| chosen.contains(by))
+            });
+            let required: Vec<PackageName> = required.map(|(package, _)| package.clone()).collect();
+            if required.is_empty() {
+                break;
+            }
+            chosen.extend(required);
+        }
+        self.activate.retain(|package, _| chosen.contains(package));
+        self.remove.retain(|package, _| chosen.contains(package));
+        self.kept.retain(|package, _| chosen.contains(package));
+        self
+    }
+
+    /// Refuses the whole when one of the packages that a person asked for may not be had.
+    pub(crate) fn refuse_unless(&self, asked: &BTreeSet<PackageName>) -> Result<(), Failure> {
+        for package in asked {
+            if self.activate.contains_key(package) {
+                continue;
+            }
+            let reason = self
+                .kept
+                .get(package)
+                .or_else(|| self.remove.get(package))
+                .and_then(|reasons| reasons.last());
+            match reason {
+                Some(Reason::UpToDate) => {}
+                Some(reason) => {
+                    return Err(
+                        Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(reason))
+                    );
+                }
+                None => return Err(Failure::no(format!("`{package}` is not in the catalogue"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The plan that takes packages away, and what came only for their sake.
+    pub(crate) fn for_remove(
+        current: &Generation,
+        packages: &BTreeSet<PackageName>,
+    ) -> Result<Self, Failure> {
+        if let Some(missing) = packages.iter().find(|package| !current.packages.contains_key(*package)) {
             return Err(Failure::no(format!("`{missing}` is not installed")));
         }
-        Ok(Self { remove: packages.iter().cloned().collect(), ..Self::default() })
+        let mut gone = packages.clone();
+        let requires = |by: &PackageName, package: &PackageName| {
+            current
+                .packages
+                .get(by)
+                .is_some_and(|by| by.requires.iter().any(|relation| relation.package == *package))
+        };
+        for (package, _) in current.packages.iter().filter(|(package, _)| !gone.contains(*package)) {
+            if let Some(needed) = gone.iter().find(|needed| requires(package, needed)) {
+                return Err(Failure::no(format!("cannot remove `{needed}`: `{package}` requires it"))
+                    .hint(format!("remove `{package}` first, or both at once")));
+            }
+        }
+        loop {
+            let unneeded = current.packages.iter().find(|(package, installed)| {
+                installed.automatic
+                    && !gone.contains(*package)
+                    && !current.packages.keys().any(|by| !gone.contains(by) && requires(by, package))
+            });
+            let Some((package, _)) = unneeded else { break };
+            gone.insert(package.clone());
+        }
+        let why = |package: &PackageName| {
+            if packages.contains(package) { vec![Reason::AskedFor] } else { vec![Reason::NoLongerRequired] }
+        };
+        let remove = gone.into_iter().map(|package| (package.clone(), why(&package))).collect();
+        Ok(Self { remove, ..Self::default() })
     }
 
     /// True when there is nothing to do.
@@ -94,7 +164,7 @@ impl Plan {
     pub(crate) fn show(&self, current: &Generation) -> Shown {
         let mut shown =
             Shown { install: Vec::new(), update: Vec::new(), remove: Vec::new(), kept: BTreeMap::new() };
-        for (package, entry) in &self.activate {
+        for (package, Activation { entry, .. }) in &self.activate {
             match current.packages.get(package) {
                 Some(installed) => {
                     shown.update.push(format!("{package} {} → {}", installed.version, entry.listing.version));
@@ -102,22 +172,33 @@ impl Plan {
                 None => shown.install.push(format!("{package} {}", entry.listing.version)),
             }
         }
-        shown.remove = self.remove.iter().map(ToString::to_string).collect();
-        shown.kept =
-            self.kept.iter().map(|(package, reason)| (package.clone(), reason.to_string())).collect();
+        shown.remove = self.remove.keys().map(ToString::to_string).collect();
+        shown.kept = self
+            .kept
+            .iter()
+            .filter_map(|(package, reasons)| Some((package.clone(), reasons.last()?.to_string())))
+            .collect();
         shown
     }
 }
 
-fn advice(reason: &Reason) -> &'static str {
+/// Who can do what about a "no".
+pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
-        Reason::NotDeployed { .. } | Reason::OnlyOffered { .. } => {
-            "the département's operators deploy software to colleges"
-        }
-        Reason::OtherPlatform { .. } => "it does not run on this workstation",
+        Reason::NotDeployed { .. }
+        | Reason::OnlyOffered
+        | Reason::Blocked
+        | Reason::TakenAway
+        | Reason::TeachersOnly { .. } => "the département's operators deploy software to colleges",
+        Reason::NoRelease { .. } => "it does not run on this workstation",
         Reason::NotApproved { .. } => "it installs once the rectorat has approved it",
         Reason::Paused { .. } => "it installs once the pause ends",
-        Reason::HeldBack { .. } | Reason::UpToDate => "nothing needs to be done",
+        Reason::RingClosed { .. } => "it installs by itself then",
+        Reason::Quarantined { .. } => "a later release is tried by itself; `install` tries this one again",
+        Reason::Older { .. } => "an operator can pin it",
+        Reason::Unresolvable { .. } => "remove what it does not go together with, or ask an operator",
+        Reason::TooLarge { .. } => "make room on the disk, and try again",
+        _ => "nothing needs to be done",
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, digest, durable};
-use mirabelle_manifests::{Digest, Entry, MAX_MANIFEST_BYTES, Mode, Node, Release, SignedRelease};
+use mirabelle_manifests::{
+    Digest, Entry, MAX_MANIFEST_BYTES, Mode, Node, PackageName, Release, SignedRelease,
+};
 use mirabelle_terminal::{Failure, OrFail};
 
 use crate::generation::Installed;
@@ -182,6 +184,29 @@ impl Layout {
         let signed = SignedRelease::parse(&bytes)
             .or_fail(|| format!("cannot read the manifest of `{}`", installed.title.fr))?;
         Ok(signed.release)
+    }
+
+    /// The manifest of a release that is kept here, whichever generation it belongs to.
+    pub(crate) fn release_manifest(
+        &self,
+        package: &PackageName,
+        release: Digest,
+    ) -> Result<Release, Failure> {
+        self.known_manifest(release)?
+            .ok_or_else(|| Failure::no(format!("the manifest of a release of `{package}` is missing")))
+    }
+
+    /// The same, if it is here.
+    pub(crate) fn known_manifest(&self, release: Digest) -> Result<Option<Release>, Failure> {
+        let path = self.manifest(release);
+        let what = || format!("cannot read `{}`", path.display());
+        let Some(bytes) = durable::read_if_present(&path, MAX_MANIFEST_BYTES).or_fail(what)? else {
+            return Ok(None);
+        };
+        if Digest::of(&bytes) != release {
+            return Ok(None);
+        }
+        Ok(Some(SignedRelease::parse(&bytes).or_fail(what)?.release))
     }
 
     /// Its bytes, which have the digest that was approved.

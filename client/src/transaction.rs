@@ -1,8 +1,17 @@
-//! Executing a plan: fetch → stage → check → activate (promise 4).
+//! Executing a plan: fetch → stage → activate → check → keep or return (promise 4).
 //!
-//! Each step leaves the workstation as it was, up to the one rename of `current`; each can be killed. Before that
-//! rename everything it leads to is synced, all at once.
+//! ```text
+//! preparing ──▶ installing ──▶ switching ──▶ checking ──▶ kept
+//!  fetch, stage,  native         `current`,    health         │ something failed
+//!  generation,    packages       settings      checks         ▼
+//!  one sync                                                undoing ──▶ the base, and the release in quarantine
+//! ```
+//!
+//! Up to the end of `preparing` nothing that a person sees has changed, and everything that the switch leads to is on the
+//! disk. From then on the journal says how far it is; [`Executor::finish`] goes on from any step, whether the step before
+//! was made a moment ago or before a power cut. Each step finds out what is done already.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,26 +19,35 @@ use std::sync::Arc;
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{
-    ApprovedRelease, CatalogueEntry, Digest, Instant, Launcher, MAX_MANIFEST_BYTES, PackageName,
+    ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName, Quarantine, Reason,
 };
 use mirabelle_terminal::{Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
 use tokio::task::spawn_blocking;
 
+use crate::config::Config;
+use crate::faults::point;
 use crate::generation::{Generation, Installed};
-use crate::journal::Transaction;
+use crate::journal::{Culprit, NativeStep, Step, Transaction};
 use crate::layout::Layout;
-use crate::plan::Plan;
-use crate::{collect, platform, release_tree};
+use crate::native::{self, StepFailure};
+use crate::plan::{Activation, InstallPlan, advice};
+use crate::settings::MachineSettings;
+use crate::{collect, health, integration, platform, release_tree};
+
+/// A native step that a cut interrupted is begun so often, and then taken back.
+const ATTEMPTS: u32 = 2;
 
 /// What a transaction works with. The lock on the directory is held by whoever makes one.
 pub(crate) struct Executor<'a> {
     pub(crate) layout: &'a Layout,
+    pub(crate) config: &'a Config,
     pub(crate) store: ObjectStore,
     pub(crate) now: Instant,
 }
 
 /// Where releases come from, for plans that activate any.
+#[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) fetcher: &'a Fetcher,
     pub(crate) network: &'a Network,
@@ -39,34 +57,52 @@ impl Executor<'_> {
     /// Executes `plan`; returns the generation that is current then.
     pub(crate) async fn execute(
         &self,
-        plan: &Plan,
-        source: Option<&Source<'_>>,
+        plan: &InstallPlan,
+        source: Option<Source<'_>>,
         reason: &str,
     ) -> Result<Generation, Failure> {
         let base = self.layout.current_generation()?;
         if plan.is_empty() {
-            self.layout.end()?;
             return Ok(base);
         }
         let mut next = self.successor(&base, reason)?;
-        self.layout.begin(&Transaction {
-            base: base.number,
-            next: next.number,
-            reason: reason.to_owned(),
-            asked_for: plan.asked_for.iter().cloned().collect(),
-        })?;
-
-        for package in &plan.remove {
+        let mut transaction = self.begin(&base, &next)?;
+        for package in plan.remove.keys() {
             next.packages.remove(package);
             next.held.remove(package);
         }
-        for (package, entry) in &plan.activate {
-            let source = source.ok_or_else(|| Failure::usage("no node to install from"))?;
-            let release = self.fetch(source, entry).await?;
-            next.held.remove(package);
-            next.packages.insert(package.clone(), self.stage(release).await?);
+        for (package, installed) in self.bring(plan, source).await? {
+            next.held.remove(&package);
+            next.packages.insert(package, installed);
         }
-        self.activate(next)
+        self.prepare_switch(&mut transaction, &base, &next)?;
+        self.finish(transaction)
+    }
+
+    /// Fetches and stages what `plan` activates, and changes nothing else: what may be done ahead of the hour.
+    pub(crate) async fn prepare(&self, plan: &InstallPlan, source: Source<'_>) -> Result<(), Failure> {
+        let ahead = plan.activate.values().map(|activation| activation.entry.digest).collect();
+        self.layout.change_state(|state| state.ahead = ahead)?;
+        self.bring(plan, Some(source)).await?;
+        durable::sync_file_system(self.layout.root()).or_fail(|| "cannot prepare what is to come".to_owned())
+    }
+
+    /// Refuses unless every native package of `plan` is on the machine already: `adopt` takes over and runs nothing.
+    pub(crate) async fn refuse_unless_present(
+        &self,
+        plan: &InstallPlan,
+        source: Source<'_>,
+    ) -> Result<(), Failure> {
+        for (package, installed) in self.bring(plan, Some(source)).await? {
+            if !installed.native || !native::is_present(self.layout, &package, installed.release)? {
+                return Err(Failure::no(format!(
+                    "cannot take over `{package}` {}: it is not on this machine",
+                    installed.version
+                ))
+                .hint(format!("`mirabelle install {package}` installs it")));
+            }
+        }
+        Ok(())
     }
 
     /// Makes a generation with other packages current: what `rollback` does.
@@ -74,13 +110,44 @@ impl Executor<'_> {
         let base = self.layout.current_generation()?;
         let numbered = self.successor(&base, &next.reason)?;
         (next.number, next.created) = (numbered.number, numbered.created);
-        self.layout.begin(&Transaction {
+        let mut transaction = self.begin(&base, &next)?;
+        self.prepare_switch(&mut transaction, &base, &next)?;
+        self.finish(transaction)
+    }
+
+    /// Brings the directory in order after whatever happened before, as the journal says: goes on, or sweeps what was being
+    /// prepared.
+    pub(crate) fn recover(&self) -> Result<(), Failure> {
+        let what = || format!("cannot bring `{}` in order", self.layout.root().display());
+        durable::remove_tree(&self.layout.staging()).or_fail(what)?;
+        let Some(transaction) = self.layout.journaled()? else { return Ok(()) };
+        tracing::warn!(reason = transaction.reason, step = ?transaction.step, "a transaction was interrupted");
+        if transaction.step == Step::Preparing {
+            self.layout.discard(&self.layout.generation(transaction.next))?;
+            return self.layout.end_journal();
+        }
+        match self.finish(transaction) {
+            Ok(_) => tracing::info!("the interrupted transaction is finished"),
+            // What cannot be finished now holds up what would come on top of it.
+            Err(failure) if self.layout.journaled()?.is_some() => return Err(failure),
+            Err(failure) => {
+                tracing::error!("the interrupted transaction was taken back\n{}", failure.render().trim_end())
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, base: &Generation, next: &Generation) -> Result<Transaction, Failure> {
+        let transaction = Transaction {
             base: base.number,
             next: next.number,
             reason: next.reason.clone(),
-            asked_for: Vec::new(),
-        })?;
-        self.activate(next)
+            native: Vec::new(),
+            step: Step::Preparing,
+        };
+        self.layout.write_journal(&transaction)?;
+        at("begun")?;
+        Ok(transaction)
     }
 
     /// A copy of `base` under a number that no generation has had.
@@ -94,16 +161,68 @@ impl Executor<'_> {
         Ok(next)
     }
 
+    /// Fetch and stage: every release that `plan` activates is here, its tree in its place. Whether there is room for all of
+    /// them is known before any of their content is fetched.
+    async fn bring(
+        &self,
+        plan: &InstallPlan,
+        source: Option<Source<'_>>,
+    ) -> Result<BTreeMap<PackageName, Installed>, Failure> {
+        let mut brought = BTreeMap::new();
+        if plan.activate.is_empty() {
+            return Ok(brought);
+        }
+        let source = source.ok_or_else(|| Failure::usage("no node to install from"))?;
+        self.refuse_too_large(plan)?;
+        for (package, activation) in &plan.activate {
+            let release = self.fetch(source, &activation.entry).await?;
+            at("fetched")?;
+            brought.insert(package.clone(), self.stage(release, activation.is_automatic()).await?);
+            at("staged")?;
+        }
+        Ok(brought)
+    }
+
+    /// Refuses what would leave less free than the reserve. Counted is what is not here yet: the new releases' sizes less what
+    /// the ones they replace have in common with them cannot be known before their manifests are, so an update counts by
+    /// what it may cost at most, and what its manifest says is missing if that is here.
+    fn refuse_too_large(&self, plan: &InstallPlan) -> Result<(), Failure> {
+        let disk = platform::disk_space(self.layout.root())
+            .or_fail(|| format!("cannot tell how much room `{}` has", self.layout.root().display()))?;
+        let reserve = self.config.reserve(disk.total);
+        let mut needed = 0_u64;
+        for (package, Activation { entry, .. }) in &plan.activate {
+            needed = needed.saturating_add(self.missing_bytes(entry)?);
+            if needed.saturating_add(reserve) > disk.free {
+                let reason = Reason::TooLarge { needed, free: disk.free, reserve };
+                return Err(
+                    Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(&reason))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a release that are not here.
+    fn missing_bytes(&self, entry: &CatalogueEntry) -> Result<u64, Failure> {
+        let Some(release) = self.layout.known_manifest(entry.digest)? else {
+            return Ok(entry.listing.installed_size);
+        };
+        let objects = release.objects().into_iter();
+        let missing = objects.filter(|(object, described)| !self.store.holds(*object, described.size));
+        Ok(missing.map(|(_, described)| described.size).sum())
+    }
+
     /// Fetch: the manifest, both bodies' word for it, and every object that is missing; by a delta from a release that is
     /// installed, if that is cheapest.
     async fn fetch(
         &self,
-        source: &Source<'_>,
+        source: Source<'_>,
         entry: &CatalogueEntry,
     ) -> Result<Arc<ApprovedRelease>, Failure> {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         let what = || format!("cannot install `{label}`");
-        let mut request = request(self.layout, &self.store, source, entry).await?;
+        let mut request = request(self.layout, &self.store, &source, entry).await?;
         let cost = request.plan().await.or_fail(what)?.cost();
         let (meter, partials) = (source.fetcher.meter().clone(), self.layout.partials());
         let fetching = request.obtain(&self.store, &partials);
@@ -121,8 +240,8 @@ impl Executor<'_> {
     }
 
     /// Stage: the release's tree, built aside and then put in its place.
-    async fn stage(&self, release: Arc<ApprovedRelease>) -> Result<Installed, Failure> {
-        let installed = Installed::of(&release);
+    async fn stage(&self, release: Arc<ApprovedRelease>, automatic: bool) -> Result<Installed, Failure> {
+        let installed = Installed::of(&release, automatic);
         let label = format!("{} {}", release.name, release.version);
         let what = || format!("cannot install `{label}`");
         let destination = self.layout.release(&release.name, &installed.id);
@@ -150,61 +269,40 @@ impl Executor<'_> {
         Ok(installed)
     }
 
-    /// Check and activate: the generation's directory, one sync, a look whether all of it is there, the switch.
-    fn activate(&self, next: Generation) -> Result<Generation, Failure> {
+    /// The end of preparing: the generation's directory, one sync, a look whether all of it is there and can be set. What is
+    /// not whole never becomes current, whatever comes between.
+    fn prepare_switch(
+        &self,
+        transaction: &mut Transaction,
+        base: &Generation,
+        next: &Generation,
+    ) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
-        refuse_colliding_launchers(&next)?;
+        let refused =
+            refuse_colliding_launchers(next).and_then(|()| self.settings().wanted(next).map(|_| ()));
+        if let Err(failure) = refused {
+            self.layout.end_journal()?;
+            return Err(failure);
+        }
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
-        self.build_generation(&next, &staging).or_fail(what)?;
+        build_generation(self.layout, next, &staging).or_fail(what)?;
+        at("built")?;
         fs::create_dir_all(self.layout.generations()).or_fail(what)?;
         fs::rename(&staging, self.layout.generation(next.number)).or_fail(what)?;
         durable::sync_file_system(self.layout.root()).or_fail(what)?;
-
-        // Before the switch: what is not whole never becomes current, whatever comes between.
-        if let Err(failure) = self.check(&next) {
+        at("synced")?;
+        if let Err(failure) = self.check_whole(next) {
             self.layout.discard(&self.layout.generation(next.number))?;
-            self.layout.end()?;
+            self.layout.end_journal()?;
             return Err(failure);
         }
-        self.switch(next.number)?;
-        self.layout.show_current(next.number)?;
-        self.layout.end()?;
-        // The transaction is over; what it left behind can also be swept next time.
-        if let Err(failure) = collect::collect(self.layout, &self.store) {
-            tracing::warn!("old releases could not be swept\n{}", failure.render().trim_end());
-        }
-        Ok(next)
-    }
-
-    /// The one rename that a person sees.
-    fn switch(&self, number: u64) -> Result<(), Failure> {
-        let path = self.layout.current();
-        durable::write_atomically(&path, format!("{number}\n").as_bytes())
-            .or_fail(|| format!("cannot replace `{}`", path.display()))
-    }
-
-    fn build_generation(&self, generation: &Generation, directory: &Path) -> io::Result<()> {
-        let program = std::env::current_exe()?;
-        let root = self.layout.root();
-        for below in ["bin", "apps", "share/applications"] {
-            fs::create_dir_all(directory.join(below))?;
-        }
-        for (package, installed) in &generation.packages {
-            let tree = Path::new("../../../releases").join(package.as_str()).join(&installed.id);
-            fs::os::unix::fs::symlink(tree, directory.join("apps").join(package.as_str()))?;
-            for launcher in &installed.launchers {
-                let name = launcher.name.as_str();
-                platform::write_launcher(&directory.join("bin").join(name), &program, root, name)?;
-                let entry = desktop_entry(root, package, launcher);
-                fs::write(directory.join(format!("share/applications/mirabelle-{name}.desktop")), entry)?;
-            }
-        }
-        let bytes = serde_json::to_vec_pretty(generation)?;
-        fs::write(directory.join("generation.json"), bytes)
+        transaction.native = native_steps(base, next);
+        transaction.step = Step::Installing { done: 0, attempts: 0 };
+        self.layout.write_journal(transaction)
     }
 
     /// Check: every file of the new generation is there, with its length.
-    fn check(&self, generation: &Generation) -> Result<(), Failure> {
+    fn check_whole(&self, generation: &Generation) -> Result<(), Failure> {
         for (package, installed) in &generation.packages {
             let release = self.layout.read_manifest(installed)?;
             let tree = self.layout.release(package, &installed.id);
@@ -218,6 +316,197 @@ impl Executor<'_> {
         }
         Ok(())
     }
+
+    /// Goes on from whatever step a transaction is at, to its end: kept, or taken back.
+    fn finish(&self, mut transaction: Transaction) -> Result<Generation, Failure> {
+        let next = self.layout.read_generation(transaction.next)?;
+        loop {
+            let (step, name) = match transaction.step.clone() {
+                Step::Preparing => {
+                    return Err(Failure::no("a transaction that is being prepared cannot end"));
+                }
+                Step::Installing { done, attempts } => {
+                    (self.install(&mut transaction, done, attempts)?, "installed")
+                }
+                Step::Switching => {
+                    self.switch(next.number)?;
+                    at("switched")?;
+                    match self.settings().apply(&next) {
+                        Ok(_) => (Step::Checking, "settled"),
+                        Err(failure) => {
+                            let left = transaction.native.len();
+                            let why = failure.render().trim_end().to_owned();
+                            (Step::Undoing { left, culprit: None, why }, "settled")
+                        }
+                    }
+                }
+                Step::Checking => match self.check_health(&transaction, &next)? {
+                    None => break,
+                    Some((culprit, why)) => {
+                        let left = transaction.native.len();
+                        (Step::Undoing { left, culprit: Some(culprit), why }, "checked")
+                    }
+                },
+                Step::Undoing { left, culprit, why } => {
+                    self.undo(&mut transaction, left, culprit, &why)?;
+                    return Err(Failure::no(format!("{why}; what was there before is there again"))
+                        .hint("it is not tried again by itself; `mirabelle why` says so"));
+                }
+            };
+            transaction.step = step;
+            self.layout.write_journal(&transaction)?;
+            at(name)?;
+        }
+        self.layout.end_journal()?;
+        at("ended")?;
+        self.layout.change_state(|state| {
+            for installed in next.packages.values() {
+                state.ahead.remove(&installed.release);
+            }
+        })?;
+        // The transaction is over; what it left behind can also be swept next time.
+        if let Err(failure) = collect::collect(self.layout, &self.store) {
+            tracing::warn!("old releases could not be swept\n{}", failure.render().trim_end());
+        }
+        at("swept")?;
+        Ok(next)
+    }
+
+    /// The next native package.
+    fn install(&self, transaction: &mut Transaction, done: usize, attempts: u32) -> Result<Step, Failure> {
+        let Some(step) = transaction.native.get(done).cloned() else { return Ok(Step::Switching) };
+        let failed = |why: String, to_blame: bool| {
+            let culprit = step.to.filter(|_| to_blame);
+            let culprit = culprit.map(|release| Culprit { package: step.package.clone(), release });
+            Step::Undoing { left: done + 1, culprit, why }
+        };
+        if attempts >= ATTEMPTS {
+            return Ok(failed(
+                format!("`{}` was interrupted twice while it was being installed", step.package),
+                true,
+            ));
+        }
+        transaction.step = Step::Installing { done, attempts: attempts + 1 };
+        self.layout.write_journal(transaction)?;
+        at("installer-begun")?;
+        let made = native::make(self.layout, &step);
+        at("installer-ran")?;
+        match made {
+            Ok(_) => Ok(Step::Installing { done: done + 1, attempts: 0 }),
+            Err(StepFailure::Release(why)) => Ok(failed(why, true)),
+            Err(StepFailure::Later(why)) => Ok(failed(why, false)),
+            Err(StepFailure::Machine(failure)) => Ok(failed(failure.render().trim_end().to_owned(), false)),
+        }
+    }
+
+    /// The one rename that a person sees.
+    fn switch(&self, number: u64) -> Result<(), Failure> {
+        if self.layout.current_number()? != number {
+            let path = self.layout.current();
+            durable::write_atomically(&path, format!("{number}\n").as_bytes())
+                .or_fail(|| format!("cannot replace `{}`", path.display()))?;
+        }
+        self.layout.show_current(number)
+    }
+
+    /// Makes the checks of the releases that are new in `next`; the first that fails, and why.
+    fn check_health(
+        &self,
+        transaction: &Transaction,
+        next: &Generation,
+    ) -> Result<Option<(Culprit, String)>, Failure> {
+        let base = self.base(transaction)?;
+        let new = next.packages.iter().filter(|(package, installed)| {
+            base.packages.get(*package).is_none_or(|before| before.release != installed.release)
+        });
+        for (package, installed) in new {
+            let release = self.layout.read_manifest(installed)?;
+            let tree = self.layout.release(package, &installed.id);
+            if let Err(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root) {
+                let culprit = Culprit { package: package.clone(), release: installed.release };
+                return Ok(Some((
+                    culprit,
+                    format!("`{package}` {} does not work: {why}", installed.version),
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes everything back, native packages last first, and remembers what failed.
+    fn undo(
+        &self,
+        transaction: &mut Transaction,
+        left: usize,
+        culprit: Option<Culprit>,
+        why: &str,
+    ) -> Result<(), Failure> {
+        let base = self.base(transaction)?;
+        for left in (0..left).rev() {
+            if let Some(step) = transaction.native.get(left)
+                && let Err(failure) = native::undo(self.layout, step)
+            {
+                // Detection says the truth at the next plan; going round in circles here would not.
+                tracing::error!(package = %step.package, ?failure, "a native package could not be taken back");
+            }
+            transaction.step = Step::Undoing { left, culprit: culprit.clone(), why: why.to_owned() };
+            self.layout.write_journal(transaction)?;
+        }
+        self.switch(base.number)?;
+        self.settings().apply(&base)?;
+        if let Some(culprit) = culprit {
+            let failed = Quarantine { since: self.now, why: why.to_owned() };
+            self.layout.change_state(|state| state.quarantine(culprit.release, failed))?;
+        }
+        self.layout.discard(&self.layout.generation(transaction.next))?;
+        self.layout.end_journal()
+    }
+
+    fn base(&self, transaction: &Transaction) -> Result<Generation, Failure> {
+        match transaction.base {
+            0 => Ok(Generation::none()),
+            number => self.layout.read_generation(number),
+        }
+    }
+
+    /// The settings of this machine.
+    pub(crate) fn settings(&self) -> MachineSettings<'_> {
+        MachineSettings {
+            layout: self.layout,
+            machine: &self.config.machine,
+            system_root: &self.config.system_root,
+        }
+    }
+}
+
+fn at(name: &'static str) -> Result<(), Failure> {
+    point(name).or_fail(|| format!("cannot go on from `{name}`"))
+}
+
+/// The native packages that differ between two generations: what is taken away first, since what comes may not go together
+/// with it.
+fn native_steps(base: &Generation, next: &Generation) -> Vec<NativeStep> {
+    let native = |generation: &Generation, package: &PackageName| {
+        generation
+            .packages
+            .get(package)
+            .filter(|installed| installed.native)
+            .map(|installed| installed.release)
+    };
+    let packages: std::collections::BTreeSet<&PackageName> =
+        base.packages.keys().chain(next.packages.keys()).collect();
+    let steps = packages.into_iter().filter_map(|package| {
+        let (from, to) = (native(base, package), native(next, package));
+        (from != to).then(|| NativeStep { package: package.clone(), from, to })
+    });
+    let (gone, come): (Vec<NativeStep>, Vec<NativeStep>) = steps.partition(|step| step.to.is_none());
+    gone.into_iter().chain(come).collect()
+}
+
+fn build_generation(layout: &Layout, generation: &Generation, directory: &Path) -> io::Result<()> {
+    integration::build(layout, generation, directory)?;
+    let bytes = serde_json::to_vec_pretty(generation)?;
+    fs::write(directory.join("generation.json"), bytes)
 }
 
 /// Asks for a release, with what is installed to start from.
@@ -254,8 +543,7 @@ impl Layout {
 }
 
 fn refuse_colliding_launchers(generation: &Generation) -> Result<(), Failure> {
-    let mut owners: std::collections::BTreeMap<&PackageName, &PackageName> =
-        std::collections::BTreeMap::new();
+    let mut owners: BTreeMap<&PackageName, &PackageName> = BTreeMap::new();
     for (package, installed) in &generation.packages {
         for launcher in &installed.launchers {
             if let Some(other) = owners.insert(&launcher.name, package) {
@@ -267,20 +555,4 @@ fn refuse_colliding_launchers(generation: &Generation) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// A desktop entry (freedesktop.org, Desktop Entry Specification 1.5). Texts hold no control characters, so no value
-/// can end its line.
-fn desktop_entry(root: &Path, package: &PackageName, launcher: &Launcher) -> String {
-    let active = root.join("active");
-    let icon = launcher.icon.as_ref().map_or(String::new(), |icon| {
-        format!("Icon={}\n", active.join("apps").join(package.as_str()).join(icon.as_str()).display())
-    });
-    format!(
-        "[Desktop Entry]\nType=Application\nName={}\nName[fr]={}\nExec=\"{}\"\nTerminal={}\n{icon}X-Mirabelle-Package={package}\n",
-        launcher.title.en.replace('\\', "\\\\"),
-        launcher.title.fr.replace('\\', "\\\\"),
-        active.join("bin").join(launcher.name.as_str()).display(),
-        launcher.terminal,
-    )
 }

@@ -17,23 +17,53 @@ use fs_err as fs;
 /// # Errors
 /// Any error of the file system; the old content is then still there.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, permissions(0o644), |_| Ok(()))
+}
+
+/// As [`write_atomically`], with these permissions, and given to this user and group before anybody can read it.
+///
+/// # Errors
+/// Any error of the file system; the old content is then still there.
+pub fn write_atomically_as(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    replace(path, bytes, permissions(0o600), |file| {
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::fchown(file, Some(user), Some(group))?;
+        }
+        file.set_permissions(permissions(mode))
+    })
+}
+
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    created_with: std::fs::Permissions,
+    dress: impl FnOnce(&std::fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     let directory =
         path.parent().ok_or_else(|| io::Error::other(format!("{} has no directory", path.display())))?;
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     fs::create_dir_all(directory)?;
     let mut temporary = tempfile::Builder::new()
         .prefix(".new-")
-        .permissions(permissions())
+        .permissions(created_with)
         .tempfile_in(directory)
         .map_err(|e| naming(path, &e))?;
-    temporary.write_all(bytes).and_then(|()| temporary.as_file().sync_all()).map_err(|e| naming(path, &e))?;
+    dress(temporary.as_file())
+        .and_then(|()| temporary.write_all(bytes))
+        .and_then(|()| temporary.as_file().sync_all())
+        .map_err(|e| naming(path, &e))?;
     temporary.persist(path).map_err(|e| naming(path, &e.error))?;
     sync_directory(directory)
 }
 
 #[cfg(unix)]
-fn permissions() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o644)
+fn permissions(mode: u32) -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(mode)
 }
 
 /// The same error, naming the file: the full disk that people must know about is the one this path is on.

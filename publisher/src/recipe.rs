@@ -219,7 +219,7 @@ impl Recipe {
             // Which values there are is decided by colleges; whether it can be read as a template is not.
             match fill_template(&template, &BTreeMap::new()) {
                 Ok(_) | Err(TemplateError::Unknown { .. }) => {}
-                Err(error) => return Err(error).or_fail(what),
+                Err(error) => return Err(Failure::usage(format!("{}: {error}", what()))),
             }
         }
         Ok(())

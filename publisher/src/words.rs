@@ -9,8 +9,8 @@ use mirabelle_keys::{KeyId, PublicKey};
 use mirabelle_manifests::network::{BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, catalogue_role};
 use mirabelle_manifests::tuf::{Delegations, RoleDocument, RoleKeys, RoleName, Root, TargetFile, Targets};
 use mirabelle_manifests::{
-    Assignment, AssignmentMode, Brake, Colleges, Deployment, Json, Listing, Packager, Packagers, PathPattern,
-    SiteId, TargetPath, release_target,
+    Assignment, Brake, Deployment, Json, Listing, Packager, Packagers, PathPattern, TargetPath,
+    release_target,
 };
 
 use crate::drafts::Signed;
@@ -281,20 +281,8 @@ fn items<T: PartialEq>(
 }
 
 fn assignment(assignment: &Assignment) -> String {
-    let colleges = match &assignment.colleges {
-        Colleges::All => "all colleges".to_owned(),
-        Colleges::Only(colleges) => {
-            format!("college {}", colleges.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", "))
-        }
-    };
-    let mode = match assignment.mode {
-        AssignmentMode::Required => "required at",
-        AssignmentMode::Available => "offered to",
-    };
-    format!(
-        "{} {} ({}, sequence {}) is {mode} {colleges}",
-        assignment.package, assignment.version, assignment.platform, assignment.sequence
-    )
+    let Assignment { package, to, mode, track, .. } = assignment;
+    format!("{package}: {track} is {mode} at {to}")
 }
 
 fn packager(packager: &Packager) -> String {

@@ -7,8 +7,8 @@ use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
 };
 use mirabelle_manifests::{
-    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, ManifestParts, Packagers, Routes,
-    SignedRelease, SiteId, TargetPath, TemplateError, fill_template,
+    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, Machine, ManifestParts, Packagers, Routes,
+    SignedRelease, TargetPath, TemplateError, fill_template,
 };
 
 /// A role's document; `None` for what is none.
@@ -102,8 +102,26 @@ pub(crate) fn packagers(bytes: &[u8]) -> bool {
 pub(crate) fn deployment(bytes: &[u8]) -> bool {
     let Ok(deployment) = Deployment::parse(bytes) else { return false };
     assert_eq!(Deployment::parse(&deployment.to_bytes().unwrap()).unwrap(), deployment);
-    let college: SiteId = "57001".parse().unwrap();
-    let assigned = deployment.for_college(&college).into_values().cloned().collect::<Vec<_>>();
+    let machine = Machine {
+        college: "57001".parse().unwrap(),
+        id: "b12-03".parse().unwrap(),
+        platform: "linux-x86_64".parse().unwrap(),
+        room: "B12".parse().ok(),
+        tags: ["exam".parse().unwrap()].into(),
+    };
+    let assigned =
+        deployment.assignments_of(&machine).into_values().map(|(_, assignment)| assignment.clone());
+    let assigned = assigned.collect::<Vec<_>>();
+    let _ = (
+        deployment.values_of(&machine),
+        deployment.owed(&Catalogue::default(), &machine.college, Instant::MAX),
+    );
+    let hours = deployment.timetable(&machine);
+    for now in [Instant::MIN, Instant::UNIX_EPOCH, Instant::MAX] {
+        let _ = (hours.lesson(now), hours.shutdown_before(now), hours.wake_after(now));
+        assert!(hours.next_window(now).is_none_or(|at| hours.window(at).is_some()));
+        assert!(hours.shutdown_after(now).is_none_or(|at| at > now));
+    }
     // What an operator assigns next leaves something that can be followed.
     let mut next = deployment;
     for assignment in assigned {

@@ -61,7 +61,7 @@ fn list_by_hand(world: &World, built: &Path, signers: &[&SigningKey]) {
 /// Deploys release 2 of `hello`, approved or not, with the operator's own key.
 fn deploy_by_hand(world: &World) {
     let policy = serde_json::json!({"_type": "deployment", "assignments": [{
-        "colleges": "all", "mode": "required", "package": "hello", "platform": "any", "sequence": 2, "version": "2.0"
+        "mode": "required", "package": "hello", "track": {"pinned": {"sequence": 2, "version": "2.0"}}
     }]});
     resign(world, &deployment_role(), &[&key(world, "operator-1")], |deployment| {
         list(world, deployment, DEPLOYMENT_TARGET, &serde_json::to_vec(&policy).unwrap(), None);

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use corpus::Pair;
 use ours::Ours;
 pub(crate) use ours::Step;
+pub(crate) use page::machine;
 use peers::{Bench, Peer};
 
 /// What to measure.

@@ -85,7 +85,7 @@ fn markdown<const N: usize>((header, rows): Cells<N>, words: usize) -> String {
 }
 
 /// `2 cores (AMD EPYC …), Debian GNU/Linux 12 (bookworm), November 2026`
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |name: &str, text: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;

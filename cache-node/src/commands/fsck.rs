@@ -61,8 +61,9 @@ pub(super) async fn run(context: &Context, repair: bool) -> Result<(), Failure> 
     let copy = tempfile::tempdir().or_fail(what)?;
     let store = site.served().export(copy.path())?;
     store.trust(&site.trust().root().or_fail(what)?).or_fail(what)?;
-    let network = kept_network(&store, Instant::now()).await.or_fail(what)?;
-    let owed = owed(context, &network, &Obligations::new(&network, &college))?;
+    let now = Instant::now();
+    let network = kept_network(&store, now).await.or_fail(what)?;
+    let owed = owed(context, &network, &Obligations::new(&network, &college, now))?;
 
     let store = site.objects_read_only();
     let (report, left_over_bytes) = tokio::task::block_in_place(|| {

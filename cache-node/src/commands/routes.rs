@@ -14,7 +14,7 @@ use super::Context;
 /// What is asked.
 pub(super) struct Question<'a> {
     pub(super) package: &'a PackageName,
-    /// A version, or what the college is assigned.
+    /// A version, or what the college is owed.
     pub(super) version: Option<&'a Version>,
     /// A version to suppose held, or `none`; otherwise what is held.
     pub(super) from: Option<&'a str>,
@@ -26,24 +26,18 @@ pub(super) async fn run(context: &Context, question: &Question<'_>) -> Result<()
     let fetcher =
         Fetcher::new(upstream.clone(), RetryPolicy::default()).or_fail(|| "cannot ask".to_owned())?;
     // Beside the running service, which keeps the metadata fresh: nothing is written here.
-    let network = kept_network(&context.site.trust(), Instant::now())
+    let now = Instant::now();
+    let network = kept_network(&context.site.trust(), now)
         .await
         .or_fail(|| "cannot read the catalogue".to_owned())
         .map_err(|failure| failure.hint("run `mirabelle-node sync`"))?;
     let package = question.package;
-    let assigned = network.deployment.for_college(&config.college);
-    let wanted = network.catalogue.iter().filter(|entry| {
-        let listing = &entry.listing;
-        listing.name == *package
-            && match question.version {
-                Some(version) => listing.version == *version,
-                None => assigned
-                    .get(&(package, &listing.platform))
-                    .is_some_and(|assignment| assignment.sequence == listing.sequence),
-            }
-    });
+    let wanted: Vec<&CatalogueEntry> = match question.version {
+        Some(version) => network.catalogue.iter().filter(|entry| entry.listing.version == *version).collect(),
+        None => network.deployment.owed(&network.catalogue, &config.college, now),
+    };
     let mut plans = Vec::new();
-    for entry in wanted {
+    for entry in wanted.into_iter().filter(|entry| entry.listing.name == *package) {
         plans.push(explain(context, &fetcher, &network, entry, question.from).await?);
     }
     if plans.is_empty() {

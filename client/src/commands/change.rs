@@ -1,15 +1,14 @@
-//! `install`, `update`, `remove`, `rollback`: decide, then act.
+//! `install`, `update`, `prepare`, `resume`, `remove`, `rollback`: decide, then act.
 
 use std::collections::BTreeSet;
 
-use mirabelle_manifests::{Instant, PackageName, Platform};
+use mirabelle_manifests::{Asker, Instant, PackageName};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
-use super::{Begun, Context, situation};
-use crate::decide::Decision;
+use super::{Begun, Context};
 use crate::generation::Generation;
-use crate::plan::{Plan, Shown};
+use crate::plan::{InstallPlan, Shown};
 use crate::transaction::Source;
 
 /// What a command came to.
@@ -18,6 +17,8 @@ struct Changed {
     generation: u64,
     #[serde(flatten)]
     plan: Shown,
+    /// Files of the machine that were not as they should be, and are now.
+    settings: Vec<String>,
     received_bytes: u64,
     /// Since when the catalogue it was decided by has not been renewed; null while it is fresh.
     stale_since: Option<Instant>,
@@ -26,48 +27,126 @@ struct Changed {
 pub(super) async fn install(
     context: &Context,
     packages: &BTreeSet<PackageName>,
+    adopt: bool,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let config = context.config()?;
-    let begun = context.begin()?;
+    let begun = context.begin(&config)?;
     let (fetcher, network) = context.refresh(&config).await?;
-    let platform = Platform::current();
-    let situation = situation(&network, &config, &platform, &begun.current);
-    let mut plan = Plan::for_install(&situation, packages)?;
-    // What was interrupted goes along, if it may still be had.
-    for package in &begun.interrupted {
-        if let Decision::Install(entry) | Decision::Update(entry) = situation.decide(package, true) {
-            plan.activate.insert(package.clone(), entry);
-            plan.asked_for.insert(package.clone());
+    begun.learn(&network)?;
+    let mut known = context.known(network, &config)?;
+    known.asking(packages, Asker::Administrator);
+    let plan = InstallPlan::of(known.decide()).only(packages);
+    plan.refuse_unless(packages)?;
+    let source = Source { fetcher: &fetcher, network: &known.network };
+    if !dry_run {
+        // Before anything else: whatever comes between, it is not forgotten.
+        let asked = known.state.asked.clone();
+        context.layout.change_state(|state| {
+            state.asked = asked;
+            state.quarantine.retain(|release, _| known.state.quarantine.contains_key(release));
+        })?;
+        if adopt {
+            begun.executor.refuse_unless_present(&plan, source).await?;
         }
     }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
-    let source = Source { fetcher: &fetcher, network: &network };
-    execute(context, &begun, &plan, Some(&source), &format!("install {}", names.join(" ")), dry_run).await
+    execute(context, &begun, &plan, Some(source), &format!("install {}", names.join(" ")), dry_run).await
 }
 
-pub(super) async fn update(context: &Context, dry_run: bool) -> Result<(), Failure> {
+/// Follows the deployment. A release that fails is taken back and left out, and what else is due goes on without it.
+pub(super) async fn update(
+    context: &Context,
+    packages: &BTreeSet<PackageName>,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let config = context.config()?;
-    let begun = context.begin()?;
+    let begun = context.begin(&config)?;
     let (fetcher, network) = context.refresh(&config).await?;
-    let platform = Platform::current();
-    let plan = Plan::for_update(&situation(&network, &config, &platform, &begun.current), &begun.interrupted);
-    let source = Source { fetcher: &fetcher, network: &network };
-    execute(context, &begun, &plan, Some(&source), "update", dry_run).await
+    begun.learn(&network)?;
+    let mut known = context.known(network, &config)?;
+    let mut first_failure = None;
+    loop {
+        let plan = InstallPlan::of(known.decide());
+        let plan = if packages.is_empty() { plan } else { plan.only(packages) };
+        let source = Source { fetcher: &fetcher, network: &known.network };
+        let done = execute(context, &begun, &plan, Some(source), "update", dry_run).await;
+        let state = context.layout.read_state()?.on_machine(&context.layout.current_generation()?);
+        match done {
+            Err(failure) if state.quarantine.len() > known.state.quarantine.len() => {
+                first_failure.get_or_insert(failure);
+                known.state = state;
+            }
+            Err(failure) => return Err(first_failure.unwrap_or(failure)),
+            Ok(()) => return first_failure.map_or(Ok(()), Err),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Prepared {
+    releases: Vec<String>,
+    received_bytes: u64,
+}
+
+/// Fetches what is due, and installs nothing.
+pub(super) async fn prepare(context: &Context) -> Result<(), Failure> {
+    let config = context.config()?;
+    let begun = context.begin(&config)?;
+    let (fetcher, network) = context.refresh(&config).await?;
+    begun.learn(&network)?;
+    let known = context.known(network, &config)?;
+    let plan = InstallPlan::of(known.decide());
+    begun.executor.prepare(&plan, Source { fetcher: &fetcher, network: &known.network }).await?;
+    let releases =
+        plan.activate.iter().map(|(package, coming)| format!("{package} {}", coming.entry.listing.version));
+    let prepared = Prepared { releases: releases.collect(), received_bytes: fetcher.meter().received() };
+    context.output.print(&prepared, |prepared| match prepared.releases.as_slice() {
+        [] => "nothing is due".to_owned(),
+        releases => format!("ready to install: {}", releases.join(", ")),
+    });
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Resumed {
+    /// What had been interrupted, if something was.
+    interrupted: Option<String>,
+    generation: u64,
+}
+
+/// Finishes what was interrupted, and puts back settings that drifted meanwhile.
+pub(super) fn resume(context: &Context) -> Result<(), Failure> {
+    let config = context.config()?;
+    let interrupted = context.layout.journaled()?.map(|transaction| transaction.reason);
+    let begun = context.begin(&config)?;
+    let resumed = Resumed { interrupted, generation: begun.current.number };
+    context.output.print(&resumed, |resumed| match &resumed.interrupted {
+        Some(reason) => {
+            format!("`{reason}` had been interrupted; generation {} is current", resumed.generation)
+        }
+        None => "nothing had been interrupted".to_owned(),
+    });
+    Ok(())
 }
 
 pub(super) async fn remove(
     context: &Context,
-    packages: &[PackageName],
+    packages: &BTreeSet<PackageName>,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let begun = context.begin()?;
-    // An install that never came to its end is given up by removing what it was to install.
-    let given_up: BTreeSet<&PackageName> =
-        begun.interrupted.iter().filter(|package| packages.contains(package)).collect();
-    let installed: Vec<PackageName> =
-        packages.iter().filter(|package| !given_up.contains(package)).cloned().collect();
-    let plan = Plan::for_remove(&begun.current, &installed)?;
+    let config = context.config()?;
+    let begun = context.begin(&config)?;
+    // What was asked for and never came to its end is given up by removing it.
+    let given_up = |package: &&PackageName| {
+        begun.state.asked.contains_key(*package) && !begun.current.packages.contains_key(*package)
+    };
+    let installed: BTreeSet<PackageName> =
+        packages.iter().filter(|package| !given_up(package)).cloned().collect();
+    let plan = InstallPlan::for_remove(&begun.current, &installed)?;
+    if !dry_run {
+        context.layout.change_state(|state| state.asked.retain(|package, _| !packages.contains(package)))?;
+    }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
     execute(context, &begun, &plan, None, &format!("remove {}", names.join(" ")), dry_run).await
 }
@@ -75,21 +154,25 @@ pub(super) async fn remove(
 async fn execute(
     context: &Context,
     begun: &Begun<'_>,
-    plan: &Plan,
-    source: Option<&Source<'_>>,
+    plan: &InstallPlan,
+    source: Option<Source<'_>>,
     reason: &str,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let shown = plan.show(&begun.current);
+    let current = context.layout.current_generation()?;
+    let shown = plan.show(&current);
     if dry_run {
         context.output.print(&shown, Shown::render);
         return Ok(());
     }
     let received = || source.map_or(0, |source| source.fetcher.meter().received());
     let generation = begun.executor.execute(plan, source, reason).await?;
+    // What drifted since is put back, also where nothing else is to be done.
+    let settings = begun.executor.settings().apply(&generation)?;
     let changed = Changed {
         generation: generation.number,
         plan: shown,
+        settings: settings.iter().map(ToString::to_string).collect(),
         received_bytes: received(),
         stale_since: source.and_then(|source| source.network.stale_since()),
     };
@@ -106,7 +189,8 @@ struct Returned {
 }
 
 pub(super) fn rollback(context: &Context, dry_run: bool) -> Result<(), Failure> {
-    let begun = context.begin()?;
+    let config = context.config()?;
+    let begun = context.begin(&config)?;
     let current = &begun.current;
     if current.number == 0 {
         return Err(Failure::no("nothing was installed yet: there is nothing to go back to"));

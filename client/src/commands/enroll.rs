@@ -1,14 +1,13 @@
 //! `enroll`: a workstation's node, college and trusted root.
 
-use std::path::Path;
-
 use mirabelle_content::durable;
 use mirabelle_manifests::tuf::TrustedMetadata;
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
 use super::Context;
-use crate::config::ConfigFile;
+use crate::cli::Enroll;
+use crate::config::{ConfigFile, own_name};
 
 const MAX_ROOT_BYTES: u64 = 512 << 10;
 
@@ -19,9 +18,10 @@ struct Enrolled {
     root_version: u64,
 }
 
-pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, arguments: Enroll) -> Result<(), Failure> {
+    let Enroll { trusted_root, machine, room, tags } = arguments;
     let what = || format!("cannot trust `{}`", trusted_root.display());
-    let bytes = durable::read_if_present(trusted_root, MAX_ROOT_BYTES)
+    let bytes = durable::read_if_present(&trusted_root, MAX_ROOT_BYTES)
         .or_fail(what)?
         .ok_or_else(|| Failure::usage(format!("`{}` does not exist", trusted_root.display())))?;
     let trusted = TrustedMetadata::begin(&bytes, context.now).or_fail(what)?;
@@ -39,7 +39,14 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
     }
 
     context.layout.trust().trust(&bytes).or_fail(what)?;
-    let file = ConfigFile { node: Some(node.to_string()), college: Some(college.clone()) };
+    let file = ConfigFile {
+        node: Some(node.to_string()),
+        college: Some(college.clone()),
+        machine: Some(machine.map_or_else(own_name, Ok)?),
+        room,
+        tags: tags.into_iter().collect(),
+        ..ConfigFile::default()
+    };
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
     durable::write_atomically(&path, text.as_bytes())
         .or_fail(|| format!("cannot write `{}`", path.display()))?;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use mirabelle_manifests::{CatalogueEntry, Instant, PackageName, Platform, Text};
+use mirabelle_manifests::{
+    Action, CatalogueEntry, Decision, Instant, Machine, PackageName, Platform, Reason, Text,
+};
 use mirabelle_terminal::{Failure, Table, bytes};
 use mirabelle_transfer::Network;
 use serde::Serialize;
 
-use super::{Context, situation};
-use crate::decide::Decision;
+use super::Context;
+use crate::outlook::{Due, Verb};
 
 #[derive(Serialize)]
 struct Refreshed {
@@ -23,19 +25,15 @@ struct Refreshed {
 pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let (_, network) = context.refresh(&config).await?;
-    let current = context.layout.current_generation()?;
-    let decisions = situation(&network, &config, &Platform::current(), &current).decide_all();
-    let pending = decisions.into_iter().filter_map(|(package, decision)| match decision {
-        Decision::Install(entry) => Some(format!("install {package} {}", entry.listing.version)),
-        Decision::Update(entry) => Some(format!("update {package} to {}", entry.listing.version)),
-        Decision::Keep(_) => None,
-    });
+    let releases = network.catalogue.iter().count();
+    let fresh_until = network.trusted.timestamp().map(|timestamp| timestamp.expires);
+    let outlook = context.known(network, &config)?.outlook(&context.layout);
     let refreshed = Refreshed {
-        snapshot: network.trusted.snapshot().map_or(0, |snapshot| snapshot.version),
-        releases: network.catalogue.iter().count(),
-        fresh_until: network.trusted.timestamp().map(|timestamp| timestamp.expires),
-        stale_since: network.stale_since(),
-        pending: pending.collect(),
+        snapshot: outlook.snapshot,
+        releases,
+        fresh_until,
+        stale_since: outlook.stale_since,
+        pending: outlook.due.iter().map(pending).collect(),
     };
     context.output.print(&refreshed, |refreshed| {
         let pending = match refreshed.pending.as_slice() {
@@ -45,6 +43,15 @@ pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
         format!("snapshot {}, {} approved releases; {pending}", refreshed.snapshot, refreshed.releases)
     });
     Ok(())
+}
+
+fn pending(due: &Due) -> String {
+    let Due { package, verb, version, .. } = due;
+    match (verb, version) {
+        (Verb::Install, Some(version)) => format!("install {package} {version}"),
+        (Verb::Update, Some(version)) => format!("update {package} to {version}"),
+        _ => format!("remove {package}"),
+    }
 }
 
 /// A package in a list.
@@ -61,12 +68,12 @@ struct Package {
 pub(super) async fn search(context: &Context, words: &[String]) -> Result<(), Failure> {
     let config = context.config()?;
     let network = context.kept().await?;
-    let current = context.layout.current_generation()?;
-    let platform = Platform::current();
-    let situation = situation(&network, &config, &platform, &current);
+    let known = context.known(network, &config)?;
+    let (network, current) = (&known.network, &known.current);
+    let decisions = known.decide();
     let words: Vec<String> = words.iter().map(|word| fold(word)).collect();
     let mut found = Vec::new();
-    for (package, entry) in newest_of_each(&network, &platform) {
+    for (package, entry) in newest_of_each(network, &known.machine.platform) {
         let listing = &entry.listing;
         let texts = [
             package.as_str(),
@@ -78,7 +85,7 @@ pub(super) async fn search(context: &Context, words: &[String]) -> Result<(), Fa
         let text = fold(&format!("{} {}", texts.join(" "), listing.categories.join(" ")));
         if words.iter().all(|word| text.contains(word)) {
             found.push(Package {
-                state: state(&situation.decide(package, false)),
+                state: state(decisions.get(package), &known.machine),
                 installed: current.packages.get(package).map(|installed| installed.version.to_string()),
                 package: package.clone(),
                 version: listing.version.to_string(),
@@ -136,11 +143,15 @@ fn fold(text: &str) -> String {
     folded
 }
 
-fn state(decision: &Decision) -> String {
-    match decision {
-        Decision::Install(entry) => format!("`update` installs {}", entry.listing.version),
-        Decision::Update(entry) => format!("`update` brings {}", entry.listing.version),
-        Decision::Keep(reason) => reason.to_string(),
+fn state(decision: Option<&Decision>, machine: &Machine) -> String {
+    let Some(decision) = decision else {
+        return Reason::NotDeployed { college: machine.college.clone() }.to_string();
+    };
+    match &decision.action {
+        Action::Install(entry) => format!("`update` installs {}", entry.listing.version),
+        Action::Update(entry) => format!("`update` brings {}", entry.listing.version),
+        Action::Remove => "`update` takes it away".to_owned(),
+        Action::Keep => decision.reason().map_or(String::new(), ToString::to_string),
     }
 }
 
@@ -168,9 +179,9 @@ struct KnownVersion {
 pub(super) async fn info(context: &Context, package: &PackageName) -> Result<(), Failure> {
     let config = context.config()?;
     let network = context.kept().await?;
-    let current = context.layout.current_generation()?;
-    let platform = Platform::current();
-    let decision = situation(&network, &config, &platform, &current).decide(package, false);
+    let known = context.known(network, &config)?;
+    let (network, current) = (&known.network, &known.current);
+    let decisions = known.decide();
     let entries: Vec<_> =
         network.catalogue.iter().rev().filter(|entry| entry.listing.name == *package).collect();
     let newest =
@@ -182,7 +193,7 @@ pub(super) async fn info(context: &Context, package: &PackageName) -> Result<(),
         licence: newest.listing.licence.clone(),
         categories: newest.listing.categories.clone(),
         installed: current.packages.get(package).map(|installed| installed.version.to_string()),
-        state: state(&decision),
+        state: state(decisions.get(package), &known.machine),
         versions: entries
             .iter()
             .map(|entry| KnownVersion {

@@ -7,20 +7,22 @@ mod look;
 mod routes;
 mod run;
 mod tend;
+mod why;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
 use mirabelle_manifests::tuf::RoleName;
-use mirabelle_manifests::{Instant, PackageName, Platform};
+use mirabelle_manifests::{Asker, Decision, Digest, Instant, Machine, MachineState, PackageName, Situation};
 use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
 use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh_or_keep};
 
 use crate::cli::{Cli, Command, Settings};
 use crate::config::Config;
-use crate::decide::Situation;
 use crate::generation::Generation;
 use crate::layout::Layout;
+use crate::outlook::Outlook;
+use crate::state::State;
 use crate::transaction::Executor;
 
 /// What every command is given.
@@ -62,13 +64,72 @@ impl Context {
         Ok(network)
     }
 
-    /// Takes the lock and brings the directory in order.
-    fn begin(&self) -> Result<Begun<'_>, Failure> {
+    /// Takes the lock and brings the directory in order: what a cut interrupted is finished or taken back.
+    fn begin<'a>(&'a self, config: &'a Config) -> Result<Begun<'a>, Failure> {
         let lock = self.layout.lock()?;
-        let interrupted = self.layout.recover()?;
         let store = self.layout.objects()?;
-        let executor = Executor { layout: &self.layout, store, now: self.now };
-        Ok(Begun { executor, interrupted, current: self.layout.current_generation()?, _lock: lock })
+        let executor = Executor { layout: &self.layout, config, store, now: self.now };
+        executor.recover()?;
+        let (current, state) = (self.layout.current_generation()?, self.layout.read_state()?);
+        Ok(Begun { executor, current, state, _lock: lock })
+    }
+
+    /// What there is to decide with: what the network says, and what this machine has.
+    fn known(&self, network: Network, config: &Config) -> Result<Known, Failure> {
+        let current = self.layout.current_generation()?;
+        let state = self.layout.read_state()?.on_machine(&current);
+        Ok(Known { network, machine: config.machine.clone(), state, current, now: self.now })
+    }
+}
+
+/// What there is to decide with.
+struct Known {
+    network: Network,
+    machine: Machine,
+    state: MachineState,
+    current: Generation,
+    now: Instant,
+}
+
+impl Known {
+    fn situation(&self) -> Situation<'_> {
+        Situation {
+            catalogue: &self.network.catalogue,
+            deployment: &self.network.deployment,
+            brake: &self.network.brake,
+            machine: &self.machine,
+            state: &self.state,
+            now: self.now,
+        }
+    }
+
+    /// As if `asker` had asked for these packages, and nobody had ever gone back from one or seen it fail.
+    fn asking(&mut self, packages: &BTreeSet<PackageName>, asker: Asker) {
+        for package in packages {
+            self.state
+                .asked
+                .entry(package.clone())
+                .and_modify(|known| *known = asker.max(*known))
+                .or_insert(asker);
+            self.state.held.remove(package);
+        }
+        if asker == Asker::Administrator {
+            let of_package = |release: &Digest| {
+                self.network
+                    .catalogue
+                    .by_digest(*release)
+                    .is_some_and(|entry| packages.contains(&entry.listing.name))
+            };
+            self.state.quarantine.retain(|release, _| !of_package(release));
+        }
+    }
+
+    fn decide(&self) -> BTreeMap<PackageName, Decision> {
+        self.situation().decide()
+    }
+
+    fn outlook(&self, layout: &Layout) -> Outlook {
+        Outlook::of(&self.situation(), &self.network, layout, &self.current, self.decide())
     }
 }
 
@@ -95,25 +156,16 @@ fn ask(config: &Config) -> Result<Fetcher, Failure> {
 /// A command that may change something.
 struct Begun<'a> {
     executor: Executor<'a>,
-    /// What somebody asked for, and a crash or failure came between.
-    interrupted: Vec<PackageName>,
     current: Generation,
+    state: State,
     _lock: fs_err::File,
 }
 
-fn situation<'a>(
-    network: &'a Network,
-    config: &'a Config,
-    platform: &'a Platform,
-    current: &'a Generation,
-) -> Situation<'a> {
-    Situation {
-        catalogue: &network.catalogue,
-        deployment: &network.deployment,
-        brake: &network.brake,
-        college: &config.college,
-        platform,
-        current,
+impl Begun<'_> {
+    /// Keeps what settings are filled with, for when the network is away.
+    fn learn(&self, network: &Network) -> Result<(), Failure> {
+        let machine = &self.executor.config.machine;
+        self.executor.settings().remember(&network.deployment.values_of(machine))
     }
 }
 
@@ -126,19 +178,27 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         now: Instant::now(),
     };
     match cli.command {
-        Command::Enroll { trusted_root } => enroll::run(&context, &trusted_root),
+        Command::Enroll(arguments) => enroll::run(&context, arguments),
         Command::Refresh => runtime()?.block_on(look::refresh(&context)),
         Command::Search { words } => runtime()?.block_on(look::search(&context, &words)),
         Command::Info { package } => runtime()?.block_on(look::info(&context, &package)),
         Command::Routes { package } => runtime()?.block_on(routes::run(&context, &package)),
         Command::List => look::list(&context),
         Command::History => look::history(&context),
-        Command::Install { packages, dry_run } => {
+        Command::Install { packages, adopt, dry_run } => {
             let packages: BTreeSet<PackageName> = packages.into_iter().collect();
-            runtime()?.block_on(change::install(&context, &packages, dry_run))
+            runtime()?.block_on(change::install(&context, &packages, adopt, dry_run))
         }
-        Command::Update { dry_run } => runtime()?.block_on(change::update(&context, dry_run)),
+        Command::Update { packages, dry_run } => {
+            let packages: BTreeSet<PackageName> = packages.into_iter().collect();
+            runtime()?.block_on(change::update(&context, &packages, dry_run))
+        }
+        Command::Prepare => runtime()?.block_on(change::prepare(&context)),
+        Command::Resume => change::resume(&context),
+        Command::Plan => runtime()?.block_on(why::plan(&context)),
+        Command::Why { package } => runtime()?.block_on(why::why(&context, &package)),
         Command::Remove { packages, dry_run } => {
+            let packages: BTreeSet<PackageName> = packages.into_iter().collect();
             runtime()?.block_on(change::remove(&context, &packages, dry_run))
         }
         Command::Rollback { dry_run } => change::rollback(&context, dry_run),

@@ -12,6 +12,7 @@ use super::{Context, ask};
 use crate::config::Config;
 use crate::generation::{Generation, Installed};
 use crate::release_tree::{self, Fault};
+use crate::settings::MachineSettings;
 
 #[derive(Serialize)]
 struct Verified {
@@ -28,6 +29,17 @@ pub(super) fn verify(context: &Context) -> Result<(), Failure> {
         verified.packages += 1;
         verified.files += release.entries.len();
         verified.faults.extend(faults.iter().map(|fault| describe(package, fault)));
+    }
+    // A workstation that was never enrolled has set nothing.
+    if let Ok(config) = context.config() {
+        let settings = MachineSettings {
+            layout: &context.layout,
+            machine: &config.machine,
+            system_root: &config.system_root,
+        };
+        for (package, path, what) in settings.audit(&current)? {
+            verified.faults.push(format!("{package}: the setting `{path}` is {what}"));
+        }
     }
     if !verified.faults.is_empty() {
         let list = verified.faults.join("\n  ");
@@ -70,7 +82,7 @@ struct Repaired {
 /// on past one that cannot be, which is reported at the end.
 pub(super) async fn repair(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
-    let begun = context.begin()?;
+    let begun = context.begin(&config)?;
     let fetcher = ask(&config)?;
     let mut repair =
         Repair { context, store: &begun.executor.store, fetcher: &fetcher, config: &config, network: None };
@@ -87,6 +99,8 @@ pub(super) async fn repair(context: &Context) -> Result<(), Failure> {
             }
         }
     }
+    let set = begun.executor.settings().apply(&begun.current)?;
+    repaired.repaired.extend(set.iter().map(|path| format!("the setting `{path}`")));
     repaired.received_bytes = fetcher.meter().received();
     context.output.print(&repaired, |repaired| match repaired.repaired.as_slice() {
         [] => "nothing was put right".to_owned(),

@@ -1,8 +1,10 @@
-//! What differs between systems: launchers, the link beside `current`, and starting an application while holding a
-//! lock for it.
+//! What differs between systems: launchers, the link beside `current`, starting an application while holding a lock for
+//! it, and whose a file is.
 
 #[cfg(unix)]
 mod unix;
 
 #[cfg(unix)]
-pub(crate) use unix::{show_active, start_holding, write_launcher};
+pub(crate) use unix::{
+    belongs, disk_space, may_give_away, mode_and_owner, owner, show_active, start_holding, write_launcher,
+};

@@ -7,6 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use fs_err as fs;
+use mirabelle_content::durable;
+use mirabelle_manifests::MachineUser;
+
+/// The most of a list of users or groups.
+const MAX_USERS_BYTES: u64 = 16 << 20;
 
 /// Writes a launcher: a script that names no version, so that it stays right whatever is current.
 pub(crate) fn write_launcher(path: &Path, program: &Path, root: &Path, name: &str) -> io::Result<()> {
@@ -29,4 +34,59 @@ pub(crate) fn show_active(active: &Path, generation: &Path) -> io::Result<()> {
 pub(crate) fn start_holding(lock: &fs::File, mut command: Command) -> io::Result<Infallible> {
     rustix::io::fcntl_setfd(lock.file(), rustix::io::FdFlags::empty())?;
     Err(command.exec())
+}
+
+/// True when this process may give files to others.
+pub(crate) fn may_give_away() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The numbers of a user and a group of this machine, for a process that may give files to others; `None` for one that may
+/// not, whose files are its own.
+pub(crate) fn owner(user: &MachineUser, group: &MachineUser) -> io::Result<Option<(u32, u32)>> {
+    if !may_give_away() {
+        return Ok(None);
+    }
+    Ok(Some((number(user, Path::new("/etc/passwd"))?, number(group, Path::new("/etc/group"))?)))
+}
+
+/// The number of a name in passwd(5) or group(5).
+fn number(name: &MachineUser, list: &Path) -> io::Result<u32> {
+    if *name == MachineUser::root() {
+        return Ok(0);
+    }
+    let text = durable::read_if_present(list, MAX_USERS_BYTES)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = lines.find(|fields| fields.first() == Some(&name.as_str()));
+    found.and_then(|fields| fields.get(2)?.parse().ok()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("`{name}` is not in `{}`", list.display()))
+    })
+}
+
+/// True when a file has these permissions, and belongs to these.
+pub(crate) fn belongs(metadata: &std::fs::Metadata, mode: u32, owner: Option<(u32, u32)>) -> bool {
+    let (found, user, group) = mode_and_owner(metadata);
+    found == mode && owner.is_none_or(|owner| owner == (user, group))
+}
+
+/// Permissions, user and group of a file.
+pub(crate) fn mode_and_owner(metadata: &std::fs::Metadata) -> (u32, u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+}
+
+/// The room on a file system, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskSpace {
+    pub(crate) total: u64,
+    /// What this process may still fill.
+    pub(crate) free: u64,
+}
+
+/// The room where `path` is.
+pub(crate) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let found = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(DiskSpace { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
 }

@@ -90,6 +90,23 @@ impl Audience {
                 }))
     }
 
+    /// True when every workstation of `college` that belongs to `other` belongs to this one too, as far as the lists alone
+    /// say so.
+    pub fn includes_all_of(&self, other: &Self, college: &SiteId) -> bool {
+        fn wider<T: Ord>(list: &BTreeSet<T>, other: &BTreeSet<T>) -> bool {
+            list.is_empty() || (!other.is_empty() && other.is_subset(list))
+        }
+        let runs = |platform: &Platform| self.platforms.iter().any(|own| own.runs_on(platform));
+        (self.colleges.is_empty() || self.colleges.contains(college))
+            && wider(&self.groups, &other.groups)
+            && wider(&self.machines, &other.machines)
+            && wider(&self.rooms, &other.rooms)
+            && wider(&self.tags, &other.tags)
+            && (self.platforms.is_empty()
+                || runs(&Platform::any())
+                || (!other.platforms.is_empty() && other.platforms.iter().all(runs)))
+    }
+
     /// How closely it is drawn: machines before rooms, rooms before tags, tags before colleges, colleges before systems; a
     /// group counts as what it is made of.
     pub fn closeness(&self, groups: &Groups) -> Closeness {

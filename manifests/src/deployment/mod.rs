@@ -6,6 +6,7 @@
 
 mod audience;
 mod hours;
+mod owed;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Instant;
 use crate::Json;
-use crate::catalogue::{Catalogue, CatalogueEntry};
-use crate::names::{GroupName, PackageName, Platform, SiteId, ValueName, Version};
+use crate::catalogue::CatalogueEntry;
+use crate::names::{GroupName, PackageName, SiteId, ValueName, Version};
 
 pub use self::audience::{Audience, Closeness, Groups, Machine};
 pub use self::hours::{Between, Clock, ClockError, Day, Holiday, Hours, Moment, Span, Timetable};
@@ -110,6 +111,16 @@ pub enum Track {
         /// Its version, for people who read the policy.
         version: Version,
     },
+}
+
+impl AssignmentMode {
+    /// True when it lets workstations have the package.
+    pub fn gives(self) -> bool {
+        match self {
+            Self::Required | Self::Available | Self::AvailableToTeachers => true,
+            Self::Blocked | Self::Removed => false,
+        }
+    }
 }
 
 impl Assignment {
@@ -235,6 +246,15 @@ impl Deployment {
         Timetable::of(&self.hours, machine, &self.groups)
     }
 
+    /// The hours that are said about `machine`, the widest audience first, each as for everyone: what it needs to know of the
+    /// deployment between two refreshes.
+    pub fn hours_of(&self, machine: &Machine) -> Vec<Hours> {
+        let mut own: Vec<&Hours> =
+            self.hours.iter().filter(|hours| hours.to.includes(machine, &self.groups)).collect();
+        own.sort_by_key(|hours| hours.to.closeness(&self.groups));
+        own.into_iter().map(|hours| Hours { to: Audience::everyone(), ..hours.clone() }).collect()
+    }
+
     /// The values for the settings on `machine`: each from the closest audience that gives it.
     pub fn values_of(&self, machine: &Machine) -> BTreeMap<&ValueName, &str> {
         let mut own: Vec<&Values> =
@@ -246,76 +266,6 @@ impl Deployment {
             .collect()
     }
 
-    /// The releases that a college must have, so that each of its workstations can have its own at `now`: of an assignment
-    /// that pins one, that one; of one that follows the newest, the newest, and while that is not open to everyone yet, the
-    /// ones before it down to the first that is.
-    pub fn owed<'a>(
-        &self,
-        catalogue: &'a Catalogue,
-        college: &SiteId,
-        now: Instant,
-    ) -> Vec<&'a CatalogueEntry> {
-        let mut owed: BTreeMap<(&PackageName, &Platform, u64), &CatalogueEntry> = BTreeMap::new();
-        let here = self.assignments.iter().filter(|assignment| {
-            matches!(
-                assignment.mode,
-                AssignmentMode::Required | AssignmentMode::Available | AssignmentMode::AvailableToTeachers
-            ) && assignment.to.may_include_some_of(college, &self.groups)
-        });
-        for assignment in here {
-            let platforms = catalogue.platforms(&assignment.package);
-            let meant = |platform: &Platform| {
-                assignment.to.platforms.is_empty()
-                    || assignment.to.platforms.contains(platform)
-                    || *platform == Platform::any()
-            };
-            for platform in platforms.into_iter().filter(|platform| meant(platform)) {
-                let releases = catalogue.releases(&assignment.package, platform).rev();
-                let pinned = assignment.track.pinned(now);
-                for entry in releases {
-                    let sequence = entry.listing.sequence;
-                    if pinned.is_some_and(|pinned| pinned != sequence) {
-                        continue;
-                    }
-                    owed.insert((&entry.listing.name, &entry.listing.platform, sequence), entry);
-                    if pinned.is_some() || self.is_open_to_all(assignment, entry, now) {
-                        break;
-                    }
-                }
-            }
-        }
-        self.add_required(catalogue, &mut owed);
-        owed.into_values().collect()
-    }
-
-    /// What the releases owed require is owed too: of each relation the newest release that it covers.
-    fn add_required<'a>(
-        &self,
-        catalogue: &'a Catalogue,
-        owed: &mut BTreeMap<(&'a PackageName, &'a Platform, u64), &'a CatalogueEntry>,
-    ) {
-        let mut waiting: Vec<&CatalogueEntry> = owed.values().copied().collect();
-        while let Some(entry) = waiting.pop() {
-            for relation in &entry.listing.requires {
-                for platform in catalogue.platforms(&relation.package) {
-                    let covered = |release: &&CatalogueEntry| relation.covers(release.listing.sequence);
-                    let held = |release: &CatalogueEntry| {
-                        let listing = &release.listing;
-                        owed.contains_key(&(&listing.name, &listing.platform, listing.sequence))
-                    };
-                    let mut releases = catalogue.releases(&relation.package, platform).filter(covered);
-                    if releases.clone().any(held) {
-                        continue;
-                    }
-                    let Some(newest) = releases.next_back() else { continue };
-                    let listing = &newest.listing;
-                    owed.insert((&listing.name, &listing.platform, listing.sequence), newest);
-                    waiting.push(newest);
-                }
-            }
-        }
-    }
-
     /// When the rings of `assignment` began to be opened for the release.
     pub fn start_of(assignment: &Assignment, entry: &CatalogueEntry) -> Instant {
         let start = assignment.since.max(entry.approved);
@@ -325,13 +275,6 @@ impl Deployment {
     /// The rollout that an assignment follows.
     pub fn rollout(&self, assignment: &Assignment) -> Option<&Rollout> {
         assignment.rollout.as_ref().and_then(|name| self.rollouts.get(name))
-    }
-
-    fn is_open_to_all(&self, assignment: &Assignment, entry: &CatalogueEntry, now: Instant) -> bool {
-        let Some(rollout) = self.rollout(assignment) else { return true };
-        let hours: i64 = rollout.rings.iter().map(|ring| i64::from(ring.soak_hours)).sum();
-        let soaked = Self::start_of(assignment, entry).checked_add(jiff::SignedDuration::from_hours(hours));
-        soaked.is_ok_and(|soaked| soaked <= now)
     }
 
     /// Puts `assignment` in place of what its audience had for the package before. Where the two differ only in their

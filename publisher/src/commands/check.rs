@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
     reach(&repository, &targets, &mut findings)?;
     packagers(&repository, &catalogue, context.now, arguments.days, &mut findings)?;
     sequences(&catalogue, &mut findings);
-    deployed(&repository, &catalogue, &mut findings)?;
+    deployed(&repository, &catalogue, context.now, &mut findings)?;
 
     let problems = findings.0.iter().filter(|finding| finding.problem).count();
     context.output.print(&findings.0, |findings| {
@@ -275,16 +275,19 @@ fn sequences(catalogue: &Catalogue, findings: &mut Findings) {
     }
 }
 
-fn deployed(repository: &Repository, catalogue: &Catalogue, findings: &mut Findings) -> Result<(), Failure> {
+fn deployed(
+    repository: &Repository,
+    catalogue: &Catalogue,
+    now: Instant,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
     let policy = repository.only_target(&deployment_role(), DEPLOYMENT_TARGET)?;
     let policy = Deployment::parse(&policy).or_fail(|| "the deployment cannot be read".to_owned())?;
-    for assignment in &policy.assignments {
-        if catalogue.get(&assignment.package, &assignment.platform, assignment.sequence).is_none() {
-            findings.problem(
-                format!("{} {}", assignment.package, assignment.version),
-                "is deployed, and not approved: every college passes it over",
-            );
-        }
+    for (assignment, _) in policy.not_approved(catalogue, now) {
+        findings.problem(
+            format!("{}, {}", assignment.package, assignment.track),
+            "is deployed, and not approved: every college passes it over",
+        );
     }
     let brake = repository.only_target(&brake_role(), BRAKE_TARGET)?;
     let brake = Brake::parse(&brake).or_fail(|| "the brake cannot be read".to_owned())?;

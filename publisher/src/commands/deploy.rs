@@ -2,7 +2,9 @@
 
 use mirabelle_manifests::network::{DEPLOYMENT_TARGET, deployment_role};
 use mirabelle_manifests::tuf::TargetFile;
-use mirabelle_manifests::{Assignment, AssignmentMode, Colleges, Deployment, SiteId, TargetPath};
+use mirabelle_manifests::{
+    Assignment, AssignmentMode, Audience, Deployment, Platform, SiteId, TargetPath, Track,
+};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -15,7 +17,7 @@ use crate::keyfile;
 #[derive(Serialize)]
 struct Deployed {
     release: String,
-    colleges: Colleges,
+    to: Audience,
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<Outcome>,
 }
@@ -28,18 +30,25 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
 
     // Decide.
     let entry = repository.approved(&arguments.release.release, arguments.release.platform.as_ref())?;
-    let colleges = colleges(arguments.colleges)?;
+    let mut to = Audience::colleges(colleges(arguments.colleges)?);
+    if entry.listing.platform != Platform::any() {
+        to.platforms.insert(entry.listing.platform.clone());
+    }
     let bytes = repository.only_target(&role, DEPLOYMENT_TARGET)?;
     let mut deployment = Deployment::parse(&bytes).or_fail(what)?;
     deployment.assign(Assignment {
-        colleges: colleges.clone(),
+        deadline: None,
         mode: if arguments.available { AssignmentMode::Available } else { AssignmentMode::Required },
         package: entry.listing.name.clone(),
-        platform: entry.listing.platform.clone(),
-        sequence: entry.listing.sequence,
-        version: entry.listing.version.clone(),
+        rollout: None,
+        since: Some(context.now),
+        to: to.clone(),
+        track: Track::Pinned {
+            sequence: entry.listing.sequence,
+            until: None,
+            version: entry.listing.version.clone(),
+        },
     });
-    let deployment = Deployment::new(deployment.assignments).or_fail(what)?;
 
     // Act.
     let mut signed = None;
@@ -48,6 +57,7 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
             repository.drop_draft(&role, context.now)?;
         }
         let bytes = deployment.to_bytes().or_fail(what)?;
+        Deployment::parse(&bytes).or_fail(what)?;
         let path = TargetPath::new(DEPLOYMENT_TARGET);
         repository.put_target(&path, &bytes)?;
         let mut document = repository.role::<mirabelle_manifests::tuf::Targets>(&role)?.signed;
@@ -57,14 +67,8 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
         signed = Some(repository.propose(&role, &document, &keys, context.now)?);
     }
     let release = format!("{} {}", entry.listing.name, entry.listing.version);
-    context.output.print(&Deployed { release, colleges, signed }, |deployed| {
-        let place = match &deployed.colleges {
-            Colleges::All => "all colleges".to_owned(),
-            Colleges::Only(colleges) => {
-                let codes: Vec<&str> = colleges.iter().map(SiteId::as_str).collect();
-                format!("college {}", codes.join(", "))
-            }
-        };
+    context.output.print(&Deployed { release, to, signed }, |deployed| {
+        let place = &deployed.to;
         match &deployed.signed {
             None => format!("would deploy `{}` to {place}", deployed.release),
             Some(Outcome::Complete { .. }) => {
@@ -78,12 +82,12 @@ pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failur
     Ok(())
 }
 
-fn colleges(codes: Vec<SiteId>) -> Result<Colleges, Failure> {
+fn colleges(codes: Vec<SiteId>) -> Result<Vec<SiteId>, Failure> {
     if !codes.iter().any(|code| code.as_str() == "all") {
-        return Ok(Colleges::Only(codes));
+        return Ok(codes);
     }
     if codes.len() > 1 {
         return Err(Failure::usage("`all` colleges leaves no others to name"));
     }
-    Ok(Colleges::All)
+    Ok(Vec::new())
 }

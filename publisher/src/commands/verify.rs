@@ -75,12 +75,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         verified.releases += 1;
         verified.bundle_bytes += size;
     }
-    for assignment in &network.deployment.assignments {
-        let Some(_) = network.catalogue.get(&assignment.package, &assignment.platform, assignment.sequence)
-        else {
-            let label = format!("{} {}", assignment.package, assignment.version);
-            return Err(Failure::trust(format!("`{label}` is deployed, but not approved")));
-        };
+    if let Some((assignment, _)) = network.deployment.not_approved(&network.catalogue, context.now).next() {
+        let label = format!("{}, {}", assignment.package, assignment.track);
+        return Err(Failure::trust(format!("`{label}` is deployed, but not approved")));
     }
     stop.cancel();
     server.await.or_fail(what)?;

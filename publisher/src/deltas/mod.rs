@@ -27,8 +27,8 @@ use mirabelle_manifests::network::{
     DEPLOYMENT_TARGET, bundle_path, delta_path, deployment_role, routes_path, target_path,
 };
 use mirabelle_manifests::{
-    Catalogue, CatalogueEntry, DeltaOffer, Deployment, Digest, MAX_ROUTES_BYTES, PackageName, Platform,
-    Routes,
+    Assignment, Catalogue, CatalogueEntry, DeltaOffer, Deployment, Digest, MAX_ROUTES_BYTES, PackageName,
+    Platform, Routes, Track,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use mirabelle_transfer::EncodedForms;
@@ -123,14 +123,22 @@ pub(crate) fn wanted(catalogue: &Catalogue, deployment: &Deployment, policy: &Po
     for entry in catalogue.iter() {
         packages.entry((&entry.listing.name, &entry.listing.platform)).or_default().push(entry);
     }
-    let deployed: BTreeSet<(&PackageName, &Platform, u64)> = deployment
+    let pinned: BTreeMap<(&PackageName, u64), Vec<&Assignment>> = deployment
         .assignments
         .iter()
-        .map(|assignment| (&assignment.package, &assignment.platform, assignment.sequence))
-        .collect();
+        .filter(|assignment| assignment.mode.gives())
+        .fold(BTreeMap::new(), |mut pinned, assignment| {
+            // One that ended may be what machines still have.
+            if let Track::Pinned { sequence, .. } = assignment.track {
+                pinned.entry((&assignment.package, sequence)).or_default().push(assignment);
+            }
+            pinned
+        });
     let is_deployed = |entry: &CatalogueEntry| {
         let listing = &entry.listing;
-        deployed.contains(&(&listing.name, &listing.platform, listing.sequence))
+        pinned
+            .get(&(&listing.name, listing.sequence))
+            .is_some_and(|pins| pins.iter().any(|pin| pin.is_about(&listing.platform)))
     };
     let is_named = |entry: &CatalogueEntry| {
         policy
@@ -370,7 +378,7 @@ pub(crate) const MANIFESTS: &str = "targets/packages/";
 #[cfg(test)]
 mod tests {
     use mirabelle_manifests::tuf::{TargetFile, Targets};
-    use mirabelle_manifests::{Assignment, AssignmentMode, Colleges, Listing, Text, release_target};
+    use mirabelle_manifests::{AssignmentMode, Audience, Listing, Text, release_target};
 
     use super::*;
 
@@ -402,12 +410,17 @@ mod tests {
 
     fn deployment(assigned: &[(&str, u64, &str)]) -> Deployment {
         let assignment = |(name, sequence, college): &(&str, u64, &str)| Assignment {
-            colleges: Colleges::Only(vec![college.parse().unwrap()]),
+            deadline: None,
             mode: AssignmentMode::Required,
             package: name.parse().unwrap(),
-            platform: Platform::any(),
-            sequence: *sequence,
-            version: format!("{sequence}.0").parse().unwrap(),
+            rollout: None,
+            since: None,
+            to: Audience::colleges([college.parse().unwrap()]),
+            track: Track::Pinned {
+                sequence: *sequence,
+                until: None,
+                version: format!("{sequence}.0").parse().unwrap(),
+            },
         };
         Deployment::new(assigned.iter().map(assignment).collect()).unwrap()
     }

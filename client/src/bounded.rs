@@ -1,0 +1,131 @@
+//! Commands of releases: run without a terminal, within a time, what they say kept in a log.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fs_err as fs;
+use mirabelle_content::durable;
+use mirabelle_manifests::RELEASE_PLACEHOLDER;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The most of a command's output that is kept and compared.
+const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With this exit code.
+    With(i32),
+    /// By a signal.
+    Killed,
+    /// Not within its time; it and all that it started were killed.
+    TooLate,
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::With(code) => write!(f, "it ended with {code}"),
+            Self::Killed => f.write_str("it was killed"),
+            Self::TooLate => f.write_str("it did not end in its time"),
+        }
+    }
+}
+
+/// `command` with `{release}` filled in, ready to start: no input, no terminal, in the release's directory, and alone in its process
+/// group, so that all of it can be ended.
+pub(crate) fn command(words: &[String], tree: &Path) -> io::Result<Command> {
+    let place = tree.display().to_string();
+    let mut words = words.iter().map(|word| word.replace(RELEASE_PLACEHOLDER, &place));
+    let program = words.next().ok_or_else(|| io::Error::other("a command has no program"))?;
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).process_group(0);
+    // Debian's packages ask nothing, and nobody's settings decide how a machine is installed.
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+    if tree.is_dir() {
+        command.current_dir(tree);
+    }
+    Ok(command)
+}
+
+/// Runs `command` for at most `limit`; its output goes to the file `log`, in place of what was there.
+pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
+    if let Some(directory) = log.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let output = fs::File::create(log)?;
+    command.stdout(output.file().try_clone()?).stderr(output.into_file());
+    let mut child = command.spawn()?;
+    let group = Pid::from_child(&child);
+    let (ended, waiting) = mpsc::channel();
+    std::thread::scope(|threads| {
+        threads.spawn(move || ended.send(child.wait()));
+        match waiting.recv_timeout(limit) {
+            Ok(status) => {
+                let status = status?;
+                Ok(status.code().map_or(Ended::Killed, Ended::With))
+            }
+            Err(_) => {
+                // Whatever has ended meanwhile needs no signal.
+                let _ = kill_process_group(group, Signal::KILL);
+                Ok(Ended::TooLate)
+            }
+        }
+    })
+}
+
+/// As [`run`], and returns what it said.
+pub(crate) fn ask(command: Command, limit: Duration, log: &Path) -> io::Result<(Ended, String)> {
+    let ended = run(command, limit, log)?;
+    let said = match durable::read_if_present(log, MAX_OUTPUT_BYTES) {
+        Ok(said) => said.unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok((ended, String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// The last line that a command said, for people.
+pub(crate) fn last_words(log: &Path) -> String {
+    let said = durable::read_if_present(log, MAX_OUTPUT_BYTES).ok().flatten().unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    last.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        command(&["sh".into(), "-c".into(), script.into()], Path::new("/nowhere")).unwrap()
+    }
+
+    #[test]
+    fn keeps_what_is_said_and_ends_what_takes_too_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("logs/x.log");
+        let long = Duration::from_secs(30);
+        let (ended, said) = ask(shell("echo one; echo two >&2; exit 3"), long, &log).unwrap();
+        assert_eq!((ended, said.as_str()), (Ended::With(3), "one\ntwo\n"));
+        assert_eq!(last_words(&log), "two");
+        let begun = std::time::Instant::now();
+        let ended = run(shell("sleep 60 & sleep 60"), Duration::from_millis(50), &log).unwrap();
+        assert_eq!(ended, Ended::TooLate);
+        assert!(begun.elapsed() < Duration::from_secs(20), "what it started is ended too");
+        assert_eq!(run(shell("kill -9 $$"), long, &log).unwrap(), Ended::Killed);
+    }
+
+    #[test]
+    fn fills_in_where_the_release_is() {
+        let words = ["sh".to_owned(), "-c".to_owned(), "echo {release}/x".to_owned()];
+        let directory = tempfile::tempdir().unwrap();
+        let filled = command(&words, directory.path()).unwrap();
+        let (_, said) = ask(filled, Duration::from_secs(9), &directory.path().join("log")).unwrap();
+        assert_eq!(said, format!("{}/x\n", directory.path().display()));
+    }
+}

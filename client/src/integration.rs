@@ -1,0 +1,173 @@
+//! What a desktop sees of a generation: launchers, menu entries, icons, MIME types, AppStream data.
+//!
+//! ```text
+//! generations/<n>/bin/<launcher>                     a script that asks `mirabelle run`
+//! generations/<n>/share/applications/                one desktop entry per launcher
+//! generations/<n>/share/{icons,pixmaps,mime,metainfo}  links to what releases have under the same names
+//! ```
+//!
+//! All of it, its caches too, belongs to the generation: it appears and vanishes with the one rename that switches. A session
+//! finds it because `<root>/active/share` is in `XDG_DATA_DIRS` (`deploy/`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use mirabelle_manifests::{Launcher, PackageName};
+
+use crate::generation::Generation;
+use crate::layout::Layout;
+use crate::platform;
+
+/// What of a release's `share/` a desktop reads, and who makes a cache of it.
+const SHARED: [&str; 4] = ["icons", "pixmaps", "mime/packages", "metainfo"];
+/// Files of one release that are linked; more are no icons.
+const MAX_LINKS: usize = 20_000;
+
+/// Builds what people see of `generation` below `directory`.
+pub(crate) fn build(layout: &Layout, generation: &Generation, directory: &Path) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    let root = layout.root();
+    for below in ["bin", "apps", "share/applications"] {
+        fs::create_dir_all(directory.join(below))?;
+    }
+    for (package, installed) in &generation.packages {
+        let tree = Path::new("../../../releases").join(package.as_str()).join(&installed.id);
+        fs::os::unix::fs::symlink(tree, directory.join("apps").join(package.as_str()))?;
+        for launcher in &installed.launchers {
+            let name = launcher.name.as_str();
+            platform::write_launcher(&directory.join("bin").join(name), &program, root, name)?;
+            let entry = desktop_entry(root, package, launcher);
+            fs::write(directory.join(format!("share/applications/mirabelle-{name}.desktop")), entry)?;
+        }
+        let share = layout.release(package, &installed.id).join("share");
+        for below in SHARED {
+            link_all(&share.join(below), &directory.join("share").join(below), package)?;
+        }
+    }
+    refresh_caches(&directory.join("share"));
+    Ok(())
+}
+
+/// Links every file below `from` at its place below `to`. Where two releases have the same, the first keeps it.
+fn link_all(from: &Path, to: &Path, package: &PackageName) -> io::Result<()> {
+    let mut waiting: Vec<PathBuf> = vec![PathBuf::new()];
+    let mut linked = 0;
+    while let Some(below) = waiting.pop() {
+        let here = from.join(&below);
+        if !fs::symlink_metadata(&here).is_ok_and(|found| found.is_dir()) {
+            continue;
+        }
+        for entry in fs::read_dir(&here)? {
+            let entry = entry?;
+            let below = below.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                waiting.push(below);
+                continue;
+            }
+            linked += 1;
+            if linked > MAX_LINKS {
+                tracing::warn!(%package, "the release has more to show than a desktop reads");
+                return Ok(());
+            }
+            let place = to.join(&below);
+            if let Some(directory) = place.parent() {
+                fs::create_dir_all(directory)?;
+            }
+            match fs::os::unix::fs::symlink(entry.path(), &place) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    tracing::warn!(%package, file = %below.display(), "another release shows this already");
+                }
+                done => done?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refreshes the caches that the machine's tools make; where it has none of them, it needs none.
+fn refresh_caches(share: &Path) {
+    let icons = share.join("icons/hicolor");
+    let mime = share.join("mime");
+    let commands: [(&str, &[&str], PathBuf); 3] = [
+        ("update-desktop-database", &["-q"], share.join("applications")),
+        ("update-mime-database", &[], mime),
+        ("gtk-update-icon-cache", &["-q", "-f", "-t"], icons),
+    ];
+    for (program, arguments, directory) in commands.into_iter().filter(|(_, _, directory)| directory.is_dir())
+    {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(&directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        match command.status() {
+            Ok(status) if !status.success() => {
+                tracing::warn!(program, %status, "a desktop's cache was not refreshed")
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(program, %error, "a desktop's cache was not refreshed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A desktop entry (freedesktop.org, Desktop Entry Specification 1.5). Texts hold no control characters, so no value
+/// can end its line.
+fn desktop_entry(root: &Path, package: &PackageName, launcher: &Launcher) -> String {
+    let active = root.join("active");
+    let icon = launcher.icon.as_ref().map_or(String::new(), |icon| {
+        format!("Icon={}\n", active.join("apps").join(package.as_str()).join(icon.as_str()).display())
+    });
+    let (mime_types, field) = if launcher.mime_types.is_empty() {
+        (String::new(), "")
+    } else {
+        let types: Vec<&str> =
+            launcher.mime_types.iter().map(mirabelle_manifests::MimeType::as_str).collect();
+        (format!("MimeType={};\n", types.join(";")), " %F")
+    };
+    format!(
+        "[Desktop Entry]\nType=Application\nName={}\nName[fr]={}\nExec=\"{}\"{field}\nTerminal={}\n{icon}{mime_types}X-Mirabelle-Package={package}\n",
+        launcher.title.en.replace('\\', "\\\\"),
+        launcher.title.fr.replace('\\', "\\\\"),
+        active.join("bin").join(launcher.name.as_str()).display(),
+        launcher.terminal,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_launcher_opens_is_said_and_passed_on() {
+        let json = r#"{"command":["{release}/bin/x"],"mime-types":["text/plain","image/png"],"name":"x",
+            "terminal":false,"title":{"fr":"É","en":"E"}}"#;
+        let launcher: Launcher = serde_json::from_str(json).unwrap();
+        let entry = desktop_entry(Path::new("/opt/m"), &"x".parse().unwrap(), &launcher);
+        assert!(entry.contains("Exec=\"/opt/m/active/bin/x\" %F\n"), "{entry}");
+        assert!(entry.contains("MimeType=text/plain;image/png;\n"), "{entry}");
+    }
+
+    #[test]
+    fn of_two_that_show_the_same_the_first_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (a, b, to) =
+            (directory.path().join("a"), directory.path().join("b"), directory.path().join("to"));
+        for (tree, text) in [(&a, "a"), (&b, "b")] {
+            fs::create_dir_all(tree.join("hicolor/48x48")).unwrap();
+            fs::write(tree.join("hicolor/48x48/app.png"), text).unwrap();
+        }
+        fs::write(b.join("only.png"), "b").unwrap();
+        let package = "x".parse().unwrap();
+        link_all(&a, &to, &package).unwrap();
+        link_all(&b, &to, &package).unwrap();
+        link_all(&directory.path().join("nothing"), &to, &package).unwrap();
+        assert_eq!(fs::read_to_string(to.join("hicolor/48x48/app.png")).unwrap(), "a");
+        assert_eq!(fs::read_to_string(to.join("only.png")).unwrap(), "b");
+    }
+}
