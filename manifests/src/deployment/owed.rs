@@ -81,9 +81,9 @@ impl Deployment {
         let mut counting = Vec::new();
         for lines in lines.into_values() {
             let overruled = |number: usize, closeness: Closeness, assignment: &Assignment| {
+                let here = assignment.to.within(college);
                 lines.iter().enumerate().any(|(other_number, (other_closeness, other))| {
-                    (closeness, number) < (*other_closeness, other_number)
-                        && other.to.includes_all_of(&assignment.to, college)
+                    (closeness, number) < (*other_closeness, other_number) && other.to.includes_all_of(&here)
                 })
             };
             counting.extend(lines.iter().enumerate().filter_map(|(number, (closeness, assignment))| {
