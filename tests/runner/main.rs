@@ -4,6 +4,7 @@
 mod a_nodes_store;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;
+mod an_operator_decides;
 mod an_update_costs_its_difference;
 mod any_index_can_be_deleted;
 mod architecture;
