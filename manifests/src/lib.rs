@@ -23,6 +23,7 @@ mod parts;
 mod path;
 mod release;
 mod routes;
+mod template;
 
 pub use approval::{ApprovedRelease, Refusal, check_approval};
 pub use brake::{Brake, Pause};
@@ -52,3 +53,4 @@ pub use release::{
     release_target,
 };
 pub use routes::{DeltaOffer, MAX_DELTA_OFFERS, MAX_ROUTES_BYTES, Routes};
+pub use template::{TemplateError, fill as fill_template};

@@ -1,12 +1,14 @@
 //! The documents: each parsed, asked what it says, written and parsed again.
 
+use std::collections::BTreeMap;
+
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
 };
 use mirabelle_manifests::{
     Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, Machine, ManifestParts, Packagers, Routes,
-    SignedRelease, TargetPath,
+    SignedRelease, TargetPath, TemplateError, fill_template,
 };
 
 /// A role's document; `None` for what is none.
@@ -159,4 +161,22 @@ pub(crate) fn json(bytes: &[u8]) -> bool {
     let loose: serde_json::Value = serde_json::from_slice(bytes).expect("the strict reader takes less");
     assert_eq!(Json::of(&loose).expect("it holds nothing else"), value);
     true
+}
+
+/// What is filled is bounded, and whatever an error says fits on a line.
+pub(crate) fn template(bytes: &[u8]) -> bool {
+    let Ok(template) = std::str::from_utf8(bytes) else { return false };
+    let facts = BTreeMap::from([("college", "57001"), ("room", "{{ room }}"), ("value.proxy", "")]);
+    match fill_template(template, &facts) {
+        Ok(filled) => {
+            assert!(filled.len() <= 1 << 20);
+            assert!(template.contains("{{") || filled == template, "there was nothing to replace");
+            true
+        }
+        Err(TemplateError::Unknown { name, .. }) => {
+            assert!(!facts.contains_key(name.as_str()));
+            true
+        }
+        Err(_) => false,
+    }
 }

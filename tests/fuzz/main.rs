@@ -73,6 +73,11 @@ fn json() {
 }
 
 #[test]
+fn template() {
+    Target::new("template").run(documents::template);
+}
+
+#[test]
 fn public_key() {
     Target::new("public-key").run(keys::public_key);
 }

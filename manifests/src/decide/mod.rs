@@ -4,22 +4,26 @@
 //! the way come out. It is the one source of `why`: whoever shows a reason shows one that was recorded here.
 //!
 //! ```text
-//! assignment (the closest line) ─▶ which release (pin, newest, ring) ─▶ brake, quarantine, held ─▶ one by one
-//!                                                    ─▶ together: requirements and conflicts (`resolve.rs`)
+//! assignment (the closest line) ─▶ which release (pin, newest, ring) ─▶ quarantine, held back: one by one
+//!        ─▶ all together: requirements and conflicts (`together.rs`) ─▶ the brake withholds (`withhold.rs`)
 //! ```
 //!
-//! Promise 2: the brake can only withhold. What it holds back is never replaced by another release: the package stays as it
-//! is.
+//! Promise 2: the brake can only withhold. It comes last, and what it holds back is never replaced by another release: the
+//! package stays as it is.
 
+mod explain;
 mod reason;
 mod resolve;
+mod together;
+mod withhold;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::reason::{Asker, Reason};
-pub use self::resolve::{Candidate, Unresolvable, resolve};
+pub use self::resolve::Unresolvable;
+use self::together::Together;
 use crate::brake::Brake;
 use crate::catalogue::{Catalogue, CatalogueEntry};
 use crate::deployment::{Assignment, AssignmentMode, Deployment, Machine, Track};
@@ -120,6 +124,16 @@ impl Decision {
         }
     }
 
+    /// True when the package comes, or is still here, only because another requires it.
+    pub fn comes_along(&self) -> bool {
+        matches!(self.reason(), Some(Reason::RequiredBy { .. }))
+    }
+
+    /// The change taken back: the package stays as it is.
+    fn withheld(self, reason: Reason) -> Self {
+        Self::keep(self.reasons, reason)
+    }
+
     fn keep(mut reasons: Vec<Reason>, reason: Reason) -> Self {
         reasons.push(reason);
         Self { action: Action::Keep, reasons, deadline: None }
@@ -140,7 +154,8 @@ impl<'a> Situation<'a> {
             let lines = counts.get(package).copied().unwrap_or(0);
             decisions.insert(package.clone(), self.decide_one(package, assignment, lines));
         }
-        self.bring_together(&mut decisions);
+        let mut decisions = Together::new(self, &assignments, decisions).decide();
+        self.withhold(&mut decisions);
         decisions
     }
 
@@ -181,7 +196,7 @@ impl<'a> Situation<'a> {
                 return Decision::keep(reasons, Reason::TeachersOnly { asker: Asker::Anyone });
             }
             AssignmentMode::Available | AssignmentMode::AvailableToTeachers
-                if installed.is_none() && asker.is_none() =>
+                if asker.is_none() && installed.is_none_or(|installed| installed.automatic) =>
             {
                 return Decision::keep(reasons, Reason::OnlyOffered);
             }
@@ -222,13 +237,15 @@ impl<'a> Situation<'a> {
             let sequence = entry.listing.sequence;
             let start = Deployment::start_of(assignment, entry);
             let place = rollout.place(self.machine, &self.deployment.groups, package, start);
-            if installed.is_some_and(|installed| installed.sequence >= sequence) && closed.is_some() {
+            let here = installed.map(|installed| installed.sequence);
+            if closed.is_some() && here.is_some_and(|here| here >= sequence) {
                 break;
             }
-            if place.opens <= now {
+            // A ring keeps a release from coming, not from being here.
+            if place.opens <= now || here == Some(sequence) {
                 // What a later ring waits for is said, although an earlier release goes meanwhile.
                 reasons.extend(closed);
-                if let Some(ring) = place.ring {
+                if let Some(ring) = place.ring.filter(|_| place.opens <= now) {
                     let ring = ring.to_string();
                     reasons.push(Reason::RingOpen { sequence, ring, opens: place.opens });
                 }
@@ -254,8 +271,9 @@ impl<'a> Situation<'a> {
         if installed.is_some_and(|installed| installed.release == entry.digest) {
             return Decision::keep(reasons, Reason::UpToDate);
         }
-        if let Some(reason) = self.withheld(entry) {
-            return Decision::keep(reasons, reason);
+        if let Some(failed) = self.state.quarantine.get(&entry.digest) {
+            let (since, why) = (failed.since, failed.why.clone());
+            return Decision::keep(reasons, Reason::Quarantined { sequence, since, why });
         }
         if self.state.held.get(package) == Some(&sequence) {
             return Decision::keep(reasons, Reason::HeldBack { sequence });
@@ -277,17 +295,6 @@ impl<'a> Situation<'a> {
         }
     }
 
-    /// Why a release must not start here now, if it must not: the brake, or its own failure.
-    fn withheld(&self, entry: &CatalogueEntry) -> Option<Reason> {
-        let listing = &entry.listing;
-        let sequence = listing.sequence;
-        if let Some(pause) = self.brake.holds_back(&listing.name, &listing.platform, sequence) {
-            return Some(Reason::Paused { sequence, since: pause.since, why: pause.reason.clone() });
-        }
-        let failed = self.state.quarantine.get(&entry.digest)?;
-        Some(Reason::Quarantined { sequence, since: failed.since, why: failed.why.clone() })
-    }
-
     /// The approved release with this sequence that runs here: one for exactly this platform before one for all.
     fn approved(&self, package: &PackageName, sequence: u64) -> Option<&'a CatalogueEntry> {
         [&self.machine.platform, &Platform::any()]
@@ -305,184 +312,7 @@ impl<'a> Situation<'a> {
         }
         entries.into_values().rev().collect()
     }
-
-    /// All together: what is required comes along, what conflicts stays away, what nobody requires any more goes.
-    fn bring_together(&self, decisions: &mut BTreeMap<PackageName, Decision>) {
-        if !self.has_relations(decisions) {
-            return;
-        }
-        let after = |decisions: &BTreeMap<PackageName, Decision>| -> BTreeMap<PackageName, u64> {
-            let stays = |package: &PackageName| {
-                let installed = self.state.installed.get(package)?;
-                (!installed.automatic).then_some(installed.sequence)
-            };
-            decisions
-                .iter()
-                .filter_map(|(package, decision)| match &decision.action {
-                    Action::Install(entry) | Action::Update(entry) => {
-                        Some((package.clone(), entry.listing.sequence))
-                    }
-                    Action::Remove => None,
-                    Action::Keep => stays(package).map(|sequence| (package.clone(), sequence)),
-                })
-                .collect()
-        };
-        let wanted = after(decisions);
-        let whole = match self.resolve(&wanted) {
-            Ok(whole) => whole,
-            Err(_) => self.without_what_does_not_fit(decisions, &after),
-        };
-        self.add_required(decisions, &whole);
-        self.drop_unneeded(decisions, &whole);
-    }
-
-    /// True when anything that is here or comes says something about another package: otherwise there is nothing to solve.
-    fn has_relations(&self, decisions: &BTreeMap<PackageName, Decision>) -> bool {
-        let says =
-            |requires: &[Relation], conflicts: &[Relation]| !requires.is_empty() || !conflicts.is_empty();
-        self.state
-            .installed
-            .values()
-            .any(|installed| installed.automatic || says(&installed.requires, &installed.conflicts))
-            || decisions
-                .values()
-                .filter_map(Decision::release)
-                .any(|entry| says(&entry.listing.requires, &entry.listing.conflicts))
-    }
-
-    /// Takes the changes one at a time, the required ones first, and leaves out each with which the rest does not go
-    /// together.
-    fn without_what_does_not_fit(
-        &self,
-        decisions: &mut BTreeMap<PackageName, Decision>,
-        after: &dyn Fn(&BTreeMap<PackageName, Decision>) -> BTreeMap<PackageName, u64>,
-    ) -> BTreeMap<PackageName, u64> {
-        let mut taken: BTreeMap<PackageName, Decision> = decisions.clone();
-        for decision in taken.values_mut() {
-            decision.action = Action::Keep;
-        }
-        let required = |package: &PackageName| !self.state.asked.contains_key(package);
-        let mut order: Vec<PackageName> = decisions.keys().cloned().collect();
-        order.sort_by_key(|package| !required(package));
-        // What is here already goes together, or did when it came.
-        let mut whole = after(&taken);
-        for package in order {
-            let Some(decision) = decisions.get_mut(&package) else { continue };
-            if decision.action == Action::Keep {
-                continue;
-            }
-            let Some(tried) = taken.get_mut(&package) else { continue };
-            tried.action = decision.action.clone();
-            match self.resolve(&after(&taken)) {
-                Ok(solved) => whole = solved,
-                Err(unresolvable) => {
-                    if let Some(tried) = taken.get_mut(&package) {
-                        tried.action = Action::Keep;
-                    }
-                    decision.action = Action::Keep;
-                    decision.deadline = None;
-                    decision.reasons.push(Reason::Unresolvable { why: unresolvable.to_string() });
-                }
-            }
-        }
-        whole
-    }
-
-    fn resolve(
-        &self,
-        wanted: &BTreeMap<PackageName, u64>,
-    ) -> Result<BTreeMap<PackageName, u64>, Unresolvable> {
-        resolve(wanted, &|package| self.candidates(package, wanted.get(package).copied()))
-    }
-
-    /// The releases of a package that may be here after this, the best first: what is wanted or here, then the newest that
-    /// nothing withholds, in the order that an update would take them.
-    fn candidates(&self, package: &PackageName, wanted: Option<u64>) -> Vec<Candidate> {
-        let mut candidates = Vec::new();
-        if let Some(installed) = self.state.installed.get(package)
-            && wanted.is_none_or(|wanted| wanted == installed.sequence)
-        {
-            candidates.push(Candidate {
-                sequence: installed.sequence,
-                requires: installed.requires.clone(),
-                conflicts: installed.conflicts.clone(),
-            });
-        }
-        let blocked = self.deployment.assignment(package, self.machine).is_some_and(|(_, assignment)| {
-            matches!(assignment.mode, AssignmentMode::Blocked | AssignmentMode::Removed)
-        });
-        let pinned = self.deployment.assignment(package, self.machine);
-        let pinned = pinned.and_then(|(_, assignment)| assignment.track.pinned(self.now));
-        for entry in self.newest_first(package) {
-            let sequence = entry.listing.sequence;
-            let meant = match wanted {
-                Some(wanted) => wanted == sequence,
-                None => {
-                    !blocked
-                        && pinned.is_none_or(|pinned| pinned == sequence)
-                        && self.withheld(entry).is_none()
-                }
-            };
-            if meant && !candidates.iter().any(|known| known.sequence == sequence) {
-                candidates.push(Candidate {
-                    sequence,
-                    requires: entry.listing.requires.clone(),
-                    conflicts: entry.listing.conflicts.clone(),
-                });
-            }
-        }
-        candidates
-    }
-
-    /// What the solution has beyond what was decided comes along.
-    fn add_required(
-        &self,
-        decisions: &mut BTreeMap<PackageName, Decision>,
-        whole: &BTreeMap<PackageName, u64>,
-    ) {
-        for (package, sequence) in whole {
-            let installed = self.state.installed.get(package).map(|installed| installed.sequence);
-            let decided = decisions.get(package).and_then(Decision::release);
-            let here = decided.map(|entry| entry.listing.sequence).or(installed);
-            if here == Some(*sequence) {
-                continue;
-            }
-            let Some(entry) = self.approved(package, *sequence) else { continue };
-            let mut reasons = decisions.remove(package).map_or_else(Vec::new, |decision| decision.reasons);
-            reasons.push(Reason::RequiredBy { by: self.requirers(package, whole) });
-            let action = match installed {
-                Some(_) => Action::Update(entry.clone()),
-                None => Action::Install(entry.clone()),
-            };
-            decisions.insert(package.clone(), Decision { action, reasons, deadline: None });
-        }
-    }
-
-    /// What came only because another package required it goes when none does.
-    fn drop_unneeded(
-        &self,
-        decisions: &mut BTreeMap<PackageName, Decision>,
-        whole: &BTreeMap<PackageName, u64>,
-    ) {
-        for (package, _) in self.state.installed.iter().filter(|(_, installed)| installed.automatic) {
-            let wanted = decisions.get(package).is_some_and(|decision| decision.release().is_some());
-            if !wanted && !whole.contains_key(package) && !self.state.asked.contains_key(package) {
-                let decision = Decision {
-                    action: Action::Remove,
-                    reasons: vec![Reason::NoLongerRequired],
-                    deadline: None,
-                };
-                decisions.insert(package.clone(), decision);
-            }
-        }
-    }
-
-    fn requirers(&self, package: &PackageName, whole: &BTreeMap<PackageName, u64>) -> Vec<PackageName> {
-        let requires = |(other, sequence): &(&PackageName, &u64)| {
-            self.candidates(other, Some(**sequence))
-                .iter()
-                .any(|candidate| candidate.requires.iter().any(|relation| relation.package == *package))
-        };
-        whole.iter().filter(requires).map(|(other, _)| other.clone()).collect()
-    }
 }
+
+#[cfg(test)]
+mod tests;
