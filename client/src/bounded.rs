@@ -1,6 +1,6 @@
 //! Commands of releases: run without a terminal, within a time, what they say kept in a log.
 
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +11,8 @@ use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::RELEASE_PLACEHOLDER;
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::platform;
 
 /// The most of a command's output that is kept and compared.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
@@ -24,6 +26,8 @@ pub(crate) enum Ended {
     Killed,
     /// Not within its time; it and all that it started were killed.
     TooLate,
+    /// Not begun: its program is not there, or none.
+    NotStarted,
 }
 
 impl std::fmt::Display for Ended {
@@ -32,6 +36,7 @@ impl std::fmt::Display for Ended {
             Self::With(code) => write!(f, "it ended with {code}"),
             Self::Killed => f.write_str("it was killed"),
             Self::TooLate => f.write_str("it did not end in its time"),
+            Self::NotStarted => f.write_str("its program could not be started"),
         }
     }
 }
@@ -53,13 +58,31 @@ pub(crate) fn command(words: &[String], tree: &Path) -> io::Result<Command> {
 }
 
 /// Runs `command` for at most `limit`; its output goes to the file `log`, in place of what was there.
-pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
+pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;
     }
-    let output = fs::File::create(log)?;
-    command.stdout(output.file().try_clone()?).stderr(output.into_file());
-    let mut child = command.spawn()?;
+    run_into(command, limit, &fs::File::create(log)?.into_file())
+}
+
+/// As [`run`], and returns what it said; writes no log, so that whoever only looks can ask, and on a full disk.
+pub(crate) fn ask(command: Command, limit: Duration) -> io::Result<(Ended, String)> {
+    let mut output = platform::scratch()?;
+    let ended = run_into(command, limit, &output)?;
+    output.rewind()?;
+    let mut said = Vec::new();
+    output.take(MAX_OUTPUT_BYTES).read_to_end(&mut said)?;
+    Ok((ended, String::from_utf8_lossy(&said).into_owned()))
+}
+
+fn run_into(mut command: Command, limit: Duration, output: &std::fs::File) -> io::Result<Ended> {
+    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let mut child = match command.spawn() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(Ended::NotStarted);
+        }
+        spawned => spawned?,
+    };
     let group = Pid::from_child(&child);
     let (ended, waiting) = mpsc::channel();
     std::thread::scope(|threads| {
@@ -76,17 +99,6 @@ pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> io::Resu
             }
         }
     })
-}
-
-/// As [`run`], and returns what it said.
-pub(crate) fn ask(command: Command, limit: Duration, log: &Path) -> io::Result<(Ended, String)> {
-    let ended = run(command, limit, log)?;
-    let said = match durable::read_if_present(log, MAX_OUTPUT_BYTES) {
-        Ok(said) => said.unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    Ok((ended, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// The last line that a command said, for people.
@@ -110,14 +122,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("logs/x.log");
         let long = Duration::from_secs(30);
-        let (ended, said) = ask(shell("echo one; echo two >&2; exit 3"), long, &log).unwrap();
-        assert_eq!((ended, said.as_str()), (Ended::With(3), "one\ntwo\n"));
+        let talks = || shell("echo one; echo two >&2; exit 3");
+        assert_eq!(ask(talks(), long).unwrap(), (Ended::With(3), "one\ntwo\n".to_owned()));
+        assert_eq!(run(talks(), long, &log).unwrap(), Ended::With(3));
         assert_eq!(last_words(&log), "two");
         let begun = std::time::Instant::now();
         let ended = run(shell("sleep 60 & sleep 60"), Duration::from_millis(50), &log).unwrap();
         assert_eq!(ended, Ended::TooLate);
         assert!(begun.elapsed() < Duration::from_secs(20), "what it started is ended too");
         assert_eq!(run(shell("kill -9 $$"), long, &log).unwrap(), Ended::Killed);
+        let gone = command(&["/nowhere/at-all".into()], Path::new("/nowhere")).unwrap();
+        assert_eq!(run(gone, long, &log).unwrap(), Ended::NotStarted);
     }
 
     #[test]
@@ -125,7 +140,7 @@ mod tests {
         let words = ["sh".to_owned(), "-c".to_owned(), "echo {release}/x".to_owned()];
         let directory = tempfile::tempdir().unwrap();
         let filled = command(&words, directory.path()).unwrap();
-        let (_, said) = ask(filled, Duration::from_secs(9), &directory.path().join("log")).unwrap();
+        let (_, said) = ask(filled, Duration::from_secs(9)).unwrap();
         assert_eq!(said, format!("{}/x\n", directory.path().display()));
     }
 }
