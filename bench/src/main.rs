@@ -9,6 +9,7 @@
     reason = "a bench stops when it cannot measure, and prints three digits"
 )]
 
+mod decide;
 mod install;
 mod metadata;
 mod pipeline;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// What deciding for 500 packages costs a workstation.
+    Decide(decide::Arguments),
     /// Installing and updating a release that the node holds, beside tar, OSTree and dpkg with the same content.
     Install(install::Arguments),
     /// Bytes of a refresh in large catalogues, beside plain, gzip and zstd; the cost of verifying.
@@ -40,6 +43,7 @@ enum Bench {
 
 fn main() {
     match Cli::parse().bench {
+        Bench::Decide(arguments) => decide::run(&arguments),
         Bench::Install(arguments) => install::run(&arguments),
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),

@@ -14,7 +14,7 @@
 //!
 //! [[source]]                           # unpacked in order, into one tree
 //! path = "ruff-0.17.5.whl"             # relative to the recipe
-//! kind = "wheel"                       # directory, tar, zip, wheel, deb
+//! kind = "wheel"                       # directory, tar, zip, wheel, deb; file: taken as it is
 //! sha256 = "…"                         # optional: refuse any other file
 //! url = "https://…"                    # optional: where it was fetched, for the SBOM
 //! strip = 0                            # leading path segments to drop
@@ -25,16 +25,21 @@
 //! name = "ruff"
 //! title = { fr = "Ruff", en = "Ruff" }
 //! command = ["{release}/bin/ruff"]
+//! mime-types = ["text/x-python"]
 //! terminal = true
 //! ```
+//!
+//! Besides, what it needs of a workstation and does to it: `requires`, `conflicts`, `[[check]]`, `[[setting]]` and
+//! `[installer]`, with the members that `manifests/src/release/behaviour.rs` gives them. `docs/RECIPES.md` has examples.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mirabelle_content::archive::{Format, Limits, Selection, deb_control, unpack};
 use mirabelle_content::{SourceNode, Staging, digest, durable, scan_tree};
 use mirabelle_manifests::{
-    Behaviour, Description, Digest, EntryPath, Instant, Launcher, PackageName, PathPattern, Platform, Text,
-    Version,
+    Behaviour, Check, Description, Digest, EntryPath, Installer, Instant, Launcher, PackageName, PathPattern,
+    Platform, Relation, Setting, TemplateError, Text, Version, fill_template,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Deserialize;
@@ -43,6 +48,9 @@ use crate::sbom::{self, Component, Inventory};
 
 /// The most of a recipe.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+/// The most of a template.
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 /// A recipe file.
 #[derive(Debug, Deserialize)]
@@ -62,9 +70,15 @@ pub(crate) struct Recipe {
     source: Vec<Source>,
     #[serde(default)]
     launcher: Vec<Launcher>,
-    /// Checks, settings, installer, requirements and conflicts, as a manifest has them.
-    #[serde(default, flatten)]
-    behaviour: Behaviour,
+    #[serde(default)]
+    requires: Vec<Relation>,
+    #[serde(default)]
+    conflicts: Vec<Relation>,
+    #[serde(default)]
+    check: Vec<Check>,
+    #[serde(default)]
+    setting: Vec<Setting>,
+    installer: Option<Installer>,
     /// Where relative paths start.
     #[serde(skip)]
     directory: PathBuf,
@@ -78,6 +92,8 @@ enum SourceKind {
     Zip,
     Wheel,
     Deb,
+    /// Not unpacked: a native package for an installer, a template, a script.
+    File,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,7 +141,13 @@ impl Recipe {
             categories: self.categories.clone(),
             licence: self.licence.clone(),
             launchers: self.launcher.clone(),
-            behaviour: self.behaviour.clone(),
+            behaviour: Behaviour {
+                checks: self.check.clone(),
+                conflicts: self.conflicts.clone(),
+                installer: self.installer.clone(),
+                requires: self.requires.clone(),
+                settings: self.setting.clone(),
+            },
         }
     }
 
@@ -162,6 +184,11 @@ impl Recipe {
                     copy_directory(&path, &selection, &mut staging)?;
                     continue;
                 }
+                SourceKind::File => {
+                    check_digest(&path, source.sha256)?;
+                    copy_file(&path, &selection, &mut staging)?;
+                    continue;
+                }
                 SourceKind::Tar => Format::Tar,
                 SourceKind::Zip => Format::Zip,
                 SourceKind::Wheel => Format::Wheel,
@@ -171,7 +198,31 @@ impl Recipe {
             unpack(&path, format, &selection, &mut staging)
                 .or_fail(|| format!("cannot unpack the source `{}`", path.display()))?;
         }
-        staging.finish().or_fail(|| "cannot unpack the sources".to_owned())
+        staging.finish().or_fail(|| "cannot unpack the sources".to_owned())?;
+        self.check_templates(tree)
+    }
+
+    /// Settings are made from files of the release that are text with names in it: said here, where a packager can mend it,
+    /// and not on the workstations that it comes to.
+    fn check_templates(&self, tree: &Path) -> Result<(), Failure> {
+        for setting in &self.setting {
+            let what = || format!("cannot use the template `{}` of `{}`", setting.template, setting.path);
+            let path = tree.join(setting.template.as_str());
+            if !fs_err::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+                return Err(Failure::usage(format!("{}: no source brings such a file", what())).hint(
+                    "a `[[source]]` of kind \"file\" takes a file as it is; `prefix` says where it goes",
+                ));
+            }
+            let template = durable::read_if_present(&path, MAX_TEMPLATE_BYTES).or_fail(what)?;
+            let template = String::from_utf8(template.unwrap_or_default())
+                .map_err(|_| Failure::usage(format!("{}: it is not text", what())))?;
+            // Which values there are is decided by colleges; whether it can be read as a template is not.
+            match fill_template(&template, &BTreeMap::new()) {
+                Ok(_) | Err(TemplateError::Unknown { .. }) => {}
+                Err(error) => return Err(error).or_fail(what),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -186,7 +237,9 @@ impl Source {
             SourceKind::Directory => return Ok(None),
             SourceKind::Wheel => sbom::wheel(&name),
             SourceKind::Deb => sbom::debian(&deb_control(&path).or_fail(what)?),
-            SourceKind::Tar | SourceKind::Zip => None,
+            // As it is, a native package still says what it is.
+            SourceKind::File if is_deb(&path) => sbom::debian(&deb_control(&path).or_fail(what)?),
+            SourceKind::File | SourceKind::Tar | SourceKind::Zip => None,
         };
         let mut component = package.unwrap_or_else(|| Component::file(&name));
         component.fetched_as(digest_of(&path)?, self.url.as_deref());
@@ -210,6 +263,22 @@ fn check_digest(path: &Path, expected: Option<Digest>) -> Result<(), Failure> {
         "the source `{}` has digest {got}, and the recipe expects {expected}",
         path.display()
     )))
+}
+
+fn is_deb(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("deb"))
+}
+
+/// Takes a file as it is, under its own name, not executable.
+fn copy_file(path: &Path, selection: &Selection, staging: &mut Staging) -> Result<(), Failure> {
+    let what = || format!("cannot copy the source `{}`", path.display());
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(place) = selection.place_entry(&name.parse().or_fail(what)?).or_fail(what)? else {
+        return Err(Failure::usage(format!("{}: `strip` or `exclude` leaves nothing of it", what())));
+    };
+    let mut content = fs_err::File::open(path).or_fail(what)?;
+    let size = content.metadata().or_fail(what)?.len();
+    staging.file(&place, false, size, &mut content).or_fail(what)
 }
 
 fn copy_directory(root: &Path, selection: &Selection, staging: &mut Staging) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use mirabelle_manifests::{Digest, Frame, Node, Release};
+use mirabelle_manifests::{Digest, Frame, Node, Object, Release};
 
 use crate::hash::{Hashing, digest};
 use crate::store::{Batch, ObjectError};
@@ -117,6 +117,29 @@ pub fn read_frame(
     walk_frame(compressed.take(frame.size), release, number, frame, wanted, &mut |source, object, size| {
         batch.add(source, object, size)
     })
+}
+
+/// One object, of at most `limit` bytes, from the frame of the bundle that holds it: a file for people to look at.
+/// `compressed` begins at the frame's first byte.
+pub fn read_object(
+    compressed: impl Read,
+    release: &Release,
+    object: Digest,
+    limit: u64,
+) -> Result<Vec<u8>, BundleError> {
+    let unknown = BundleError::Missing { frame: 0, object };
+    let Object { size, frame: number } = release.objects().remove(&object).ok_or(unknown)?;
+    let frame = frame_of(release, number)?;
+    let mut bytes = Vec::new();
+    let wanted = BTreeMap::from([(object, size)]);
+    walk_frame(compressed.take(frame.size), release, number, frame, wanted, &mut |source, object, size| {
+        source
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|source| ObjectError::Source { object, source })?;
+        verify_object(&mut bytes.as_slice(), object, size)
+    })?;
+    Ok(bytes)
 }
 
 fn frame_of(release: &Release, number: u32) -> Result<Frame, BundleError> {

@@ -52,13 +52,13 @@ pub(super) fn resolve(
 ) -> Result<BTreeMap<PackageName, u64>, Unresolvable> {
     let world = World::gather(wanted, candidates);
     match pubgrub::resolve(&world, Node::Root, 0_u64) {
-        Ok(selected) => Ok(selected
-            .iter()
-            .filter_map(|(node, sequence)| match node {
+        Ok(selected) => {
+            let solved = selected.iter().filter_map(|(node, sequence)| match node {
                 Node::Package(number) => Some((world.packages[*number].name.clone(), *sequence)),
                 Node::Root | Node::Apart(_) => None,
-            })
-            .collect()),
+            });
+            Ok(solved.chain(world.alone()).collect())
+        }
         Err(PubGrubError::NoSolution(tree)) => Err(explain::unresolvable(&world, &tree)),
         Err(
             PubGrubError::ErrorRetrievingDependencies { source, .. }
@@ -100,6 +100,15 @@ pub(super) struct Package {
     pub(super) candidates: Vec<Candidate>,
     /// The exclusions that some of its releases have a part in.
     exclusions: BTreeSet<usize>,
+    /// True when it requires something, or is required.
+    bound: bool,
+}
+
+impl Package {
+    /// True when nothing is to be solved about it: most packages, and the solver need not hear of them.
+    fn is_alone(&self) -> bool {
+        !self.candidates.is_empty() && !self.bound && self.exclusions.is_empty()
+    }
 }
 
 /// Releases of one package that conflict with releases of another.
@@ -123,14 +132,17 @@ impl World {
         let mut seen = 0;
         while let Some(package) = world.packages.get(seen) {
             let required = package.candidates.iter().flat_map(|candidate| &candidate.requires);
-            let unknown: BTreeSet<PackageName> = required
-                .map(|relation| &relation.package)
-                .filter(|name| !world.numbers.contains_key(*name))
-                .cloned()
-                .collect();
-            for name in unknown {
-                let own = candidates(&name);
-                world.add(name, None, own);
+            let required: BTreeSet<PackageName> = required.map(|relation| relation.package.clone()).collect();
+            world.packages[seen].bound |= !required.is_empty();
+            for name in required {
+                let number = match world.numbers.get(&name) {
+                    Some(number) => *number,
+                    None => {
+                        let own = candidates(&name);
+                        world.add(name, None, own)
+                    }
+                };
+                world.packages[number].bound = true;
             }
             seen += 1;
         }
@@ -138,9 +150,17 @@ impl World {
         world
     }
 
-    fn add(&mut self, name: PackageName, wanted: Option<u64>, candidates: Vec<Candidate>) {
-        self.numbers.insert(name.clone(), self.packages.len());
-        self.packages.push(Package { name, wanted, candidates, exclusions: BTreeSet::new() });
+    fn add(&mut self, name: PackageName, wanted: Option<u64>, candidates: Vec<Candidate>) -> usize {
+        let number = self.packages.len();
+        self.numbers.insert(name.clone(), number);
+        self.packages.push(Package { name, wanted, candidates, exclusions: BTreeSet::new(), bound: false });
+        number
+    }
+
+    /// What is wanted and has nothing to do with the rest.
+    fn alone(&self) -> impl Iterator<Item = (PackageName, u64)> {
+        let alone = self.packages.iter().filter(|package| package.is_alone());
+        alone.filter_map(|package| Some((package.name.clone(), package.wanted?)))
     }
 
     /// Numbers the conflicts between releases that may both come. Releases of one package that say the same share a number.

@@ -41,9 +41,12 @@ fn solve(
     resolve(&wanted, &|package| world.get(package).cloned().unwrap_or_default())
 }
 
+/// What is shown, the world, what is wanted of it, what comes.
+type Case = (&'static str, &'static [&'static str], &'static [(&'static str, u64)], &'static str);
+
 #[test]
 fn what_is_required_comes_along() {
-    let cases: [(&str, &[&str], &[(&str, u64)], &str); 9] = [
+    let cases: [Case; 9] = [
         ("the best first", &["a 1, requires b", "b 3", "b 2"], &[("a", 1)], "a 1, b 3"),
         ("the best that fits", &["a 1, requires b ..2", "b 3", "b 2"], &[("a", 1)], "a 1, b 2"),
         ("on and on", &["a 1, requires b", "b 1, requires c", "c 1"], &[("a", 1)], "a 1, b 1, c 1"),
@@ -72,9 +75,12 @@ fn what_is_required_comes_along() {
     }
 }
 
+/// The world, what is wanted of it, why that cannot be.
+type Explained = (&'static [&'static str], &'static [(&'static str, u64)], &'static str);
+
 #[test]
 fn what_does_not_go_together_is_explained() {
-    let cases: [(&[&str], &[(&str, u64)], &str); 13] = [
+    let cases: [Explained; 13] = [
         (
             &["geogebra 6, requires jre 17..", "jre 11"],
             &[("geogebra", 6), ("jre", 11)],
