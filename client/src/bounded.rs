@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use mirabelle_content::durable;
@@ -16,6 +16,9 @@ use crate::platform;
 
 /// The most of a command's output that is kept and compared.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+const MAX_NOTE_BYTES: u64 = 256;
+/// How often one looks whether a command that outlived us has ended.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,23 +62,64 @@ pub(crate) fn command(words: &[String], tree: &Path) -> io::Result<Command> {
 
 /// Runs `command` for at most `limit`; its output goes to the file `log`, in place of what was there.
 pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
+    run_into(command, limit, &new(log)?, |_| Ok(()))
+}
+
+/// As [`run`], and leaves in `note` who is at it meanwhile, since a command outlives whoever started it and is killed.
+pub(crate) fn run_noted(command: Command, limit: Duration, log: &Path, note: &Path) -> io::Result<Ended> {
+    let output = new(log)?;
+    let ended = run_into(command, limit, &output, |pid| match platform::started(pid) {
+        Some(started) => durable::write_atomically(note, format!("{pid} {started}").as_bytes()),
+        None => Ok(()),
+    });
+    durable::remove_file(note)?;
+    ended
+}
+
+/// Waits for the command of which `note` says that it is at it, if it still is; ends it after `limit`.
+pub(crate) fn wait_for_survivor(note: &Path, limit: Duration) -> io::Result<()> {
+    let Some(bytes) = durable::read_if_present(note, MAX_NOTE_BYTES)? else { return Ok(()) };
+    let noted = String::from_utf8_lossy(&bytes).into_owned();
+    let noted = noted.split_once(' ').and_then(|(pid, started)| Some((pid.parse().ok()?, started)));
+    if let Some((pid, started)) = noted {
+        // Numbers of processes are used again: the time at which it started tells whether it is the same.
+        let lives = || platform::started(pid).is_some_and(|now| now == started);
+        let end = Instant::now() + limit;
+        while lives() && Instant::now() < end {
+            std::thread::sleep(GLANCE);
+        }
+        if lives()
+            && let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        {
+            kill_process_group(group, Signal::KILL)?;
+        }
+    }
+    durable::remove_file(note)
+}
+
+fn new(log: &Path) -> io::Result<std::fs::File> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;
     }
-    run_into(command, limit, &fs::File::create(log)?.into_file())
+    Ok(fs::File::create(log)?.into_file())
 }
 
 /// As [`run`], and returns what it said; writes no log, so that whoever only looks can ask, and on a full disk.
 pub(crate) fn ask(command: Command, limit: Duration) -> io::Result<(Ended, String)> {
     let mut output = platform::scratch()?;
-    let ended = run_into(command, limit, &output)?;
+    let ended = run_into(command, limit, &output, |_| Ok(()))?;
     output.rewind()?;
     let mut said = Vec::new();
     output.take(MAX_OUTPUT_BYTES).read_to_end(&mut said)?;
     Ok((ended, String::from_utf8_lossy(&said).into_owned()))
 }
 
-fn run_into(mut command: Command, limit: Duration, output: &std::fs::File) -> io::Result<Ended> {
+fn run_into(
+    mut command: Command,
+    limit: Duration,
+    output: &std::fs::File,
+    begun: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<Ended> {
     command.stdout(output.try_clone()?).stderr(output.try_clone()?);
     let mut child = match command.spawn() {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
@@ -84,6 +128,10 @@ fn run_into(mut command: Command, limit: Duration, output: &std::fs::File) -> io
         spawned => spawned?,
     };
     let group = Pid::from_child(&child);
+    // A note that cannot be written is no reason to leave alone what has begun.
+    if let Err(error) = begun(child.id()) {
+        tracing::warn!(%error, "it is not noted which command is being run");
+    }
     let (ended, waiting) = mpsc::channel();
     std::thread::scope(|threads| {
         threads.spawn(move || ended.send(child.wait()));

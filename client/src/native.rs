@@ -23,6 +23,9 @@ use crate::platform;
 /// Detecting asks a database of the machine; one that takes longer has hung.
 const DETECTION: Duration = Duration::from_secs(120);
 
+/// No command of a release may take longer (`manifests/src/release/behaviour.rs`).
+const LONGEST: Duration = Duration::from_hours(2);
+
 /// Why a step was not made.
 #[derive(Debug)]
 pub(crate) enum StepFailure {
@@ -70,6 +73,9 @@ pub(crate) struct Done {
 /// Makes a step, or finds that it is made. With `unseen`, what is to go is not seen although it is there: it waits for a
 /// restart.
 pub(crate) fn make(layout: &Layout, step: &NativeStep, unseen: bool) -> Result<Done, StepFailure> {
+    // What a killed client had started goes on without it: only then does detection say something.
+    bounded::wait_for_survivor(&layout.installer(), LONGEST)
+        .or_fail(|| format!("cannot wait for what is being done to `{}`", step.package))?;
     let before = step.from.map(|release| Native::of(layout, &step.package, release)).transpose()?;
     match step.to {
         Some(release) => Native::of(layout, &step.package, release)?.bring(before.is_some()),
@@ -158,7 +164,7 @@ impl<'a> Native<'a> {
         let command = bounded::command(words, &self.tree).or_fail(what)?;
         let log = self.layout.log(self.package, verb);
         let limit = Duration::from_secs(self.installer.seconds.into());
-        let ended = bounded::run(command, limit, &log).or_fail(what)?;
+        let ended = bounded::run_noted(command, limit, &log, &self.layout.installer()).or_fail(what)?;
         let meaning = match ended {
             Ended::With(0) => Some(ExitMeaning::Done),
             Ended::With(code) => self.installer.exit_codes.get(&ExitCode(code)).copied(),

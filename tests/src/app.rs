@@ -57,6 +57,14 @@ impl App {
         self
     }
 
+    /// With `old` in its tables replaced by `new`.
+    #[must_use]
+    pub fn replaced(mut self, old: &str, new: &str) -> Self {
+        assert!(self.recipe.contains(old), "`{old}` is not in:\n{}", self.recipe);
+        self.recipe = self.recipe.replace(old, new);
+        self
+    }
+
     /// With a health check that runs a shell's line in the release's directory.
     #[must_use]
     pub fn check(self, script: &str) -> Self {

@@ -7,5 +7,5 @@ mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
     belongs, boot, disk_space, may_give_away, mode_and_owner, owner, scratch, show_active, start_holding,
-    write_launcher,
+    started, write_launcher,
 };
