@@ -13,6 +13,7 @@
 //!   current                         THE SWITCH: a small file naming the generation, replaced by rename
 //!   active                          convenience: a link to generations/<n>, where the system has links
 //!   journal/transaction.json        what is under way
+//!   journal/installer               the process of an installer that is at work
 //!   state.json                      who asked for what, what failed here, what was fetched ahead
 //!   settings.json                   which files of the machine were set, and what stood there before
 //!   logs/                           what installers and checks said
@@ -106,6 +107,11 @@ impl Layout {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal/transaction.json")
+    }
+
+    /// Says which installer is at work.
+    pub(crate) fn installer(&self) -> PathBuf {
+        self.root.join("journal/installer")
     }
 
     pub(crate) fn state(&self) -> PathBuf {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use mirabelle_manifests::{Asker, Instant, PackageName};
-use mirabelle_terminal::Failure;
+use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
 use super::{Begun, Context, ask};
+use crate::faults::point;
 use crate::generation::Generation;
 use crate::plan::{InstallPlan, Shown};
+use crate::platform;
 use crate::transaction::Source;
 
 /// What a command came to.
@@ -19,6 +21,8 @@ struct Changed {
     plan: Shown,
     /// Files of the machine that were not as they should be, and are now.
     settings: Vec<String>,
+    /// Native packages that count once the machine was restarted.
+    restart: Vec<PackageName>,
     received_bytes: u64,
     /// Since when the catalogue it was decided by has not been renewed; null while it is fresh.
     stale_since: Option<Instant>,
@@ -44,15 +48,17 @@ pub(super) async fn install(context: &Context, wish: &Wish, dry_run: bool) -> Re
     plan.refuse_unless(packages)?;
     let source = Source { fetcher: &fetcher, network: &known.network };
     if !dry_run {
+        // Whoever wants what is there taken over does not want it installed, now or later.
+        if *adopt {
+            begun.executor.refuse_unless_present(&plan, source).await?;
+        }
         // Before anything else: whatever comes between, it is not forgotten.
         let asked = known.state.asked.clone();
         context.layout.change_state(|state| {
             state.asked = asked;
             state.quarantine.retain(|release, _| known.state.quarantine.contains_key(release));
         })?;
-        if *adopt {
-            begun.executor.refuse_unless_present(&plan, source).await?;
-        }
+        point("asked").or_fail(|| "cannot remember who asked".to_owned())?;
     }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
     execute(context, &begun, &plan, Some(source), &format!("install {}", names.join(" ")), dry_run).await
@@ -166,11 +172,18 @@ async fn execute(
         generation: generation.number,
         plan: shown,
         settings: settings.iter().map(ToString::to_string).collect(),
+        restart: context.layout.read_state()?.waiting_for_restart(&platform::boot()),
         received_bytes: received(),
         stale_since: source.and_then(|source| source.network.stale_since()),
     };
     context.output.print(&changed, |changed| {
-        if plan.is_empty() { changed.plan.render() } else { format!("{}\ndone", changed.plan.render()) }
+        let mut lines = vec![changed.plan.render()];
+        lines.extend((!plan.is_empty()).then(|| "done".to_owned()));
+        lines.extend(changed.settings.iter().map(|path| format!("put right: the setting `{path}`")));
+        lines.extend(
+            changed.restart.iter().map(|package| format!("restart the machine to finish `{package}`")),
+        );
+        lines.join("\n")
     });
     Ok(())
 }
