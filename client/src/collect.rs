@@ -5,7 +5,7 @@
 //! objects (`mirabelle_content::gc`). Each tree goes by one rename ([`Layout::discard`]): killed at any instant, the sweep has removed things that
 //! nothing needed, and left none of them half there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fs_err as fs;
@@ -14,7 +14,7 @@ use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{Digest, Instant, PackageName};
 use mirabelle_terminal::{Failure, OrFail};
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Installed};
 use crate::layout::Layout;
 
 /// Generations kept before the current one.
@@ -23,11 +23,12 @@ const KEPT: usize = 3;
 /// Sweeps. Needs the lock on the directory.
 pub(crate) fn collect(layout: &Layout, store: &ObjectStore) -> Result<(), Failure> {
     let (young, swept) = sweep_generations(layout)?;
-    let mut manifests: BTreeSet<Digest> = BTreeSet::new();
+    // A release that stayed while others came is named by several generations, and read once.
+    let mut releases: BTreeMap<Digest, &Installed> = BTreeMap::new();
     let mut trees: BTreeSet<(PackageName, String)> = BTreeSet::new();
     for generation in &young {
         for (package, installed) in &generation.packages {
-            manifests.insert(installed.release);
+            releases.insert(installed.release, installed);
             trees.insert((package.clone(), installed.id.clone()));
         }
     }
@@ -35,7 +36,7 @@ pub(crate) fn collect(layout: &Layout, store: &ObjectStore) -> Result<(), Failur
     if removed == 0 && swept == 0 {
         return Ok(());
     }
-    sweep_objects(layout, store, &young, &manifests)
+    sweep_objects(layout, store, &releases)
 }
 
 /// Removes generations that are neither among the newest nor where `rollback` leads from the current one, and what is
@@ -84,17 +85,16 @@ fn sweep_trees(layout: &Layout, trees: &BTreeSet<(PackageName, String)>) -> Resu
 fn sweep_objects(
     layout: &Layout,
     store: &ObjectStore,
-    generations: &[Generation],
-    manifests: &BTreeSet<Digest>,
+    releases: &BTreeMap<Digest, &Installed>,
 ) -> Result<(), Failure> {
     let what = || "cannot sweep objects".to_owned();
     let mut needed: BTreeSet<Digest> = BTreeSet::new();
-    for installed in generations.iter().flat_map(|generation| generation.packages.values()) {
+    for installed in releases.values() {
         needed.extend(layout.read_manifest(installed)?.objects().into_keys());
     }
     for name in list(&layout.manifests())? {
         let digest = name.strip_suffix(".json").and_then(|digest| digest.parse::<Digest>().ok());
-        if digest.is_some_and(|digest| !manifests.contains(&digest)) {
+        if digest.is_some_and(|digest| !releases.contains_key(&digest)) {
             durable::remove_file(&layout.manifests().join(name)).or_fail(what)?;
         }
     }

@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Only tar and ours.
     #[arg(long)]
     without_peers: bool,
+    /// Makes the world in this directory, which stays, to look closer at afterwards.
+    #[arg(long)]
+    directory: Option<PathBuf>,
     /// Writes the page.
     #[arg(long)]
     page: Option<PathBuf>,
@@ -85,6 +88,9 @@ pub(crate) fn run(arguments: &Arguments) {
     for college in COLLEGES {
         builder = builder.college(college).workstations(runs);
     }
+    if let Some(directory) = &arguments.directory {
+        builder = builder.directory(directory);
+    }
     let mut world = builder.start();
     let work = world.path("bench");
     fs::create_dir(&work).unwrap();
@@ -109,7 +115,9 @@ pub(crate) fn run(arguments: &Arguments) {
         }
         let (ostree, dpkg) = rivals.get_or_insert_with(|| prepare(&tree(&mut world), &work));
         settle(&work);
-        times.ostree.push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-1-{run}"))));
+        times
+            .ostree
+            .push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-1-{run}"))));
         settle(&work);
         times.dpkg.push(dpkg.install(&work.join(format!("dpkg-{run}"))));
     }
@@ -144,7 +152,9 @@ pub(crate) fn run(arguments: &Arguments) {
             Dpkg::build(&tree, 2, &work)
         });
         settle(&work);
-        times.ostree_update.push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-2-{run}"))));
+        times
+            .ostree_update
+            .push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-2-{run}"))));
         settle(&work);
         times.dpkg_update.push(dpkg.install(&work.join(format!("dpkg-{run}"))));
     }
