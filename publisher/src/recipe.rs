@@ -368,7 +368,7 @@ mod tests {
             &format!("kind = \"file\"\nsha256 = \"{}\"", "0".repeat(64)),
             1,
         );
-        assert!(unpacked(&other).unwrap_err().to_string().contains("the recipe expects"));
+        assert!(unpacked(&other).unwrap_err().render().contains("the recipe expects"));
     }
 
     #[test]
@@ -377,13 +377,13 @@ mod tests {
             format!("[[setting]]\npath = \"/etc/hello.conf\"\ntemplate = \"{template}\"\n{FILES}")
         };
         assert!(unpacked(&setting("conf/hello.conf")).is_ok());
-        let missing = unpacked(&setting("hello.conf")).unwrap_err().to_string();
+        let missing = unpacked(&setting("hello.conf")).unwrap_err().render();
         assert!(
             missing.contains("`hello.conf` of `/etc/hello.conf`: no source brings such a file"),
             "{missing}"
         );
         let malformed = setting("conf/bad.conf").replace("path = \"hello.conf\"", "path = \"bad.conf\"");
-        let malformed = unpacked(&malformed).unwrap_err().to_string();
+        let malformed = unpacked(&malformed).unwrap_err().render();
         assert!(malformed.contains("line 1 of the template has `{{` without `}}`"), "{malformed}");
     }
 

@@ -11,8 +11,7 @@ const LIBRARY_BYTES: usize = 4 << 20;
 /// Of the small files, so many of a hundred do not compress (pictures); the others are text.
 const PICTURES_OF_100: u64 = 30;
 /// Bytes of the small files: most have a few thousand, and some a hundred thousand.
-const SMALL_BYTES: [usize; 10] =
-    [400, 1_500, 2_500, 4_000, 6_000, 9_000, 15_000, 30_000, 80_000, 190_000];
+const SMALL_BYTES: [usize; 10] = [400, 1_500, 2_500, 4_000, 6_000, 9_000, 15_000, 30_000, 80_000, 190_000];
 /// Every so many files, one changes from a release to the next: 5 %.
 const CHANGES_ONE_OF: u64 = 20;
 
@@ -22,7 +21,8 @@ pub(super) fn app(sequence: u64, small_files: u64) -> App {
     let mut app = App::new("large", sequence).noise("lib/runtime.bin", RUNTIME_BYTES, 1);
     for number in 0..LIBRARIES {
         let compressible = number.is_multiple_of(2);
-        app = app.file(&format!("lib/module-{number}.so"), bytes(number, sequence, LIBRARY_BYTES, compressible));
+        app = app
+            .file(&format!("lib/module-{number}.so"), bytes(number, sequence, LIBRARY_BYTES, compressible));
     }
     for number in 0..small_files {
         let length = SMALL_BYTES[usize::try_from(mixed(number) % 10).unwrap()];
@@ -65,7 +65,10 @@ fn text(seed: u64, length: usize) -> Vec<u8> {
         // The product of two drawn numbers prefers small ones.
         let word = (drawn % 64) * ((drawn >> 8) % 64);
         let letters = mixed(word);
-        text.extend((0..3 + letters % 7).map(|place| b'a' + u8::try_from((letters >> (8 * (place % 7))) % 26).unwrap()));
+        text.extend(
+            (0..3 + letters % 7)
+                .map(|place| b'a' + u8::try_from((letters >> (8 * (place % 7))) % 26).unwrap()),
+        );
         text.push(if drawn >> 60 == 0 { b'\n' } else { b' ' });
         if text.len() >= length {
             break;

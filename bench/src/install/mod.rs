@@ -109,7 +109,9 @@ pub(crate) fn run(arguments: &Arguments) {
         }
         let (ostree, dpkg) = rivals.get_or_insert_with(|| prepare(&tree(&mut world), &work));
         settle(&work);
-        times.ostree.push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-1-{run}"))));
+        times
+            .ostree
+            .push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-1-{run}"))));
         settle(&work);
         times.dpkg.push(dpkg.install(&work.join(format!("dpkg-{run}"))));
     }
@@ -144,7 +146,9 @@ pub(crate) fn run(arguments: &Arguments) {
             Dpkg::build(&tree, 2, &work)
         });
         settle(&work);
-        times.ostree_update.push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-2-{run}"))));
+        times
+            .ostree_update
+            .push(ostree.install(&work.join(format!("ostree-{run}")), &work.join(format!("out-2-{run}"))));
         settle(&work);
         times.dpkg_update.push(dpkg.install(&work.join(format!("dpkg-{run}"))));
     }

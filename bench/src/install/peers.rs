@@ -59,7 +59,13 @@ impl Dpkg {
         }
         let mut install = Command::new("dpkg");
         install.arg(format!("--root={}", root.display()));
-        install.args(["--force-not-root", "--force-script-chrootless", "--force-bad-path", "--log=/dev/null", "-i"]);
+        install.args([
+            "--force-not-root",
+            "--force-script-chrootless",
+            "--force-bad-path",
+            "--log=/dev/null",
+            "-i",
+        ]);
         run(install.arg(&self.package)).succeeds().took
     }
 }
@@ -100,7 +106,9 @@ impl OsTree {
 
     pub(super) fn commit(&self, tree: &Path) {
         let mut commit = ostree(&self.archive, &["commit", "--branch=app", "--timestamp=@0"]);
-        commit.args(["--canonical-permissions", "--no-xattrs"]).arg(format!("--tree=dir={}/", tree.display()));
+        commit
+            .args(["--canonical-permissions", "--no-xattrs"])
+            .arg(format!("--tree=dir={}/", tree.display()));
         run(&mut commit).succeeds();
     }
 

@@ -100,7 +100,9 @@ pub(super) fn page(times: &Times, size: Size) -> String {
     }
     let updates = match times.received {
         [plain, 0] => format!("For the update, {} cross the link", bytes(plain)),
-        [plain, delta] => format!("For the update, {} cross the link, or {} by a delta", bytes(plain), bytes(delta)),
+        [plain, delta] => {
+            format!("For the update, {} cross the link, or {} by a delta", bytes(plain), bytes(delta))
+        }
     };
     format!(
         "\

@@ -292,6 +292,8 @@ mod tests {
             [
                 Attention::LicenceChanged,
                 Attention::LaunchersChanged,
+                Attention::SetsFiles,
+                Attention::BehaviourChanged,
                 Attention::BecameExecutable,
                 Attention::NoSbom
             ]
@@ -313,8 +315,8 @@ mod tests {
         release.behaviour.conflicts.clear();
         let (now, packager) = (sample::signed(&release), sample::packager());
         let templates = Templates::new();
-        let side = |signed| Side { signed, packager: None, inventory: None, templates: &templates };
         let remarks = |before: Option<&SignedRelease>| {
+            let side = |signed| Side { signed, packager: None, inventory: None, templates: &templates };
             let before = before.map(side);
             let review = Review::new(before.as_ref(), &side(&now), &packager, packager.from);
             review.attention.into_iter().collect::<Vec<_>>()
