@@ -1,19 +1,24 @@
 //! Commands of releases: run without a terminal, within a time, what they say kept in a log.
 
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::RELEASE_PLACEHOLDER;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::platform;
+
 /// The most of a command's output that is kept and compared.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+const MAX_NOTE_BYTES: u64 = 256;
+/// How often one looks whether a command that outlived us has ended.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub(crate) enum Ended {
     Killed,
     /// Not within its time; it and all that it started were killed.
     TooLate,
+    /// Not begun: its program is not there, or none.
+    NotStarted,
 }
 
 impl std::fmt::Display for Ended {
@@ -32,6 +39,7 @@ impl std::fmt::Display for Ended {
             Self::With(code) => write!(f, "it ended with {code}"),
             Self::Killed => f.write_str("it was killed"),
             Self::TooLate => f.write_str("it did not end in its time"),
+            Self::NotStarted => f.write_str("its program could not be started"),
         }
     }
 }
@@ -53,40 +61,89 @@ pub(crate) fn command(words: &[String], tree: &Path) -> io::Result<Command> {
 }
 
 /// Runs `command` for at most `limit`; its output goes to the file `log`, in place of what was there.
-pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
+pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> io::Result<Ended> {
+    run_into(command, limit, &new(log)?, |_| Ok(()))
+}
+
+/// As [`run`], and leaves in `note` who is at it meanwhile, since a command outlives whoever started it and is killed.
+pub(crate) fn run_noted(command: Command, limit: Duration, log: &Path, note: &Path) -> io::Result<Ended> {
+    let output = new(log)?;
+    let ended = run_into(command, limit, &output, |pid| match platform::started(pid) {
+        Some(started) => durable::write_atomically(note, format!("{pid} {started}").as_bytes()),
+        None => Ok(()),
+    });
+    durable::remove_file(note)?;
+    ended
+}
+
+/// Waits for the command of which `note` says that it is at it, if it still is; ends it after `limit`.
+pub(crate) fn wait_for_survivor(note: &Path, limit: Duration) -> io::Result<()> {
+    let Some(bytes) = durable::read_if_present(note, MAX_NOTE_BYTES)? else { return Ok(()) };
+    let noted = String::from_utf8_lossy(&bytes).into_owned();
+    let noted = noted.split_once(' ').and_then(|(pid, started)| Some((pid.parse().ok()?, started)));
+    if let Some((pid, started)) = noted {
+        // Numbers of processes are used again: the time at which it started tells whether it is the same.
+        let lives = || platform::started(pid).is_some_and(|now| now == started);
+        let end = Instant::now() + limit;
+        while lives() && Instant::now() < end {
+            std::thread::sleep(GLANCE);
+        }
+        if lives()
+            && let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        {
+            kill_process_group(group, Signal::KILL)?;
+        }
+    }
+    durable::remove_file(note)
+}
+
+fn new(log: &Path) -> io::Result<std::fs::File> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;
     }
-    let output = fs::File::create(log)?;
-    command.stdout(output.file().try_clone()?).stderr(output.into_file());
-    let mut child = command.spawn()?;
+    Ok(fs::File::create(log)?.into_file())
+}
+
+/// As [`run`], and returns what it said; writes no log, so that whoever only looks can ask, and on a full disk.
+pub(crate) fn ask(command: Command, limit: Duration) -> io::Result<(Ended, String)> {
+    let mut output = platform::scratch()?;
+    let ended = run_into(command, limit, &output, |_| Ok(()))?;
+    output.rewind()?;
+    let mut said = Vec::new();
+    output.take(MAX_OUTPUT_BYTES).read_to_end(&mut said)?;
+    Ok((ended, String::from_utf8_lossy(&said).into_owned()))
+}
+
+fn run_into(
+    mut command: Command,
+    limit: Duration,
+    output: &std::fs::File,
+    begun: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<Ended> {
+    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let mut child = match command.spawn() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(Ended::NotStarted);
+        }
+        spawned => spawned?,
+    };
     let group = Pid::from_child(&child);
+    // A note that cannot be written is no reason to leave alone what has begun.
+    if let Err(error) = begun(child.id()) {
+        tracing::warn!(%error, "it is not noted which command is being run");
+    }
     let (ended, waiting) = mpsc::channel();
     std::thread::scope(|threads| {
         threads.spawn(move || ended.send(child.wait()));
-        match waiting.recv_timeout(limit) {
-            Ok(status) => {
-                let status = status?;
-                Ok(status.code().map_or(Ended::Killed, Ended::With))
-            }
-            Err(_) => {
-                // Whatever has ended meanwhile needs no signal.
-                let _ = kill_process_group(group, Signal::KILL);
-                Ok(Ended::TooLate)
-            }
+        if let Ok(status) = waiting.recv_timeout(limit) {
+            let status = status?;
+            Ok(status.code().map_or(Ended::Killed, Ended::With))
+        } else {
+            // Whatever has ended meanwhile needs no signal.
+            let _ = kill_process_group(group, Signal::KILL);
+            Ok(Ended::TooLate)
         }
     })
-}
-
-/// As [`run`], and returns what it said.
-pub(crate) fn ask(command: Command, limit: Duration, log: &Path) -> io::Result<(Ended, String)> {
-    let ended = run(command, limit, log)?;
-    let said = match durable::read_if_present(log, MAX_OUTPUT_BYTES) {
-        Ok(said) => said.unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    Ok((ended, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// The last line that a command said, for people.
@@ -110,14 +167,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("logs/x.log");
         let long = Duration::from_secs(30);
-        let (ended, said) = ask(shell("echo one; echo two >&2; exit 3"), long, &log).unwrap();
-        assert_eq!((ended, said.as_str()), (Ended::With(3), "one\ntwo\n"));
+        let talks = || shell("echo one; echo two >&2; exit 3");
+        assert_eq!(ask(talks(), long).unwrap(), (Ended::With(3), "one\ntwo\n".to_owned()));
+        assert_eq!(run(talks(), long, &log).unwrap(), Ended::With(3));
         assert_eq!(last_words(&log), "two");
         let begun = std::time::Instant::now();
         let ended = run(shell("sleep 60 & sleep 60"), Duration::from_millis(50), &log).unwrap();
         assert_eq!(ended, Ended::TooLate);
         assert!(begun.elapsed() < Duration::from_secs(20), "what it started is ended too");
         assert_eq!(run(shell("kill -9 $$"), long, &log).unwrap(), Ended::Killed);
+        let gone = command(&["/nowhere/at-all".into()], Path::new("/nowhere")).unwrap();
+        assert_eq!(run(gone, long, &log).unwrap(), Ended::NotStarted);
     }
 
     #[test]
@@ -125,7 +185,7 @@ mod tests {
         let words = ["sh".to_owned(), "-c".to_owned(), "echo {release}/x".to_owned()];
         let directory = tempfile::tempdir().unwrap();
         let filled = command(&words, directory.path()).unwrap();
-        let (_, said) = ask(filled, Duration::from_secs(9), &directory.path().join("log")).unwrap();
+        let (_, said) = ask(filled, Duration::from_secs(9)).unwrap();
         assert_eq!(said, format!("{}/x\n", directory.path().display()));
     }
 }

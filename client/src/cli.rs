@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::{MachineId, PackageName, RoomName, SiteId, Tag};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mirabelle_manifests::{Asker, MachineId, PackageName, RoomName, SiteId, Tag};
 use mirabelle_terminal::DocumentKind;
 use mirabelle_transfer::Upstream;
 
@@ -63,6 +63,9 @@ pub enum Command {
         /// The packages.
         #[arg(required = true)]
         packages: Vec<PackageName>,
+        /// On whose behalf: what she may have is decided by the deployment. The agent says so for whoever asks it.
+        #[arg(long, value_enum, default_value = "administrator", hide = true)]
+        on_behalf_of: Behalf,
         /// Take over what is on the machine already, and run no installer: refuse if it is not there.
         #[arg(long)]
         adopt: bool,
@@ -72,6 +75,9 @@ pub enum Command {
     },
     /// Remove packages.
     Remove {
+        /// On whose behalf.
+        #[arg(long, value_enum, default_value = "administrator", hide = true)]
+        on_behalf_of: Behalf,
         /// The packages.
         #[arg(required = true)]
         packages: Vec<PackageName>,
@@ -83,6 +89,9 @@ pub enum Command {
     Update {
         /// Only these packages, and what they require.
         packages: Vec<PackageName>,
+        /// From what is here already, without asking the node.
+        #[arg(long)]
+        offline: bool,
         /// Show what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,
@@ -90,9 +99,27 @@ pub enum Command {
     /// Fetch what is due, and install nothing yet.
     Prepare,
     /// Finish or take back what a power cut interrupted; without the network.
-    Resume,
-    /// Show what is due on this workstation, until when, and what stays as it is; without asking the node.
-    Plan,
+    Resume {
+        /// Also install what is here already and takes a moment: what an evening had left, before anybody logs in.
+        #[arg(long)]
+        before_login: bool,
+    },
+    /// Show what is due on this workstation, until when, and what stays as it is.
+    Plan {
+        /// Ask the node first.
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Look after this workstation until asked to stop: the service.
+    Agent,
+    /// Show how this workstation stands: what is due, what failed, how the last evening went.
+    Status,
+    /// Write what helps to find out what is wrong into an archive. It holds no personal data.
+    SupportBundle {
+        /// The archive, a .tar.zst.
+        #[arg(long, default_value = "mirabelle-support.tar.zst")]
+        output: PathBuf,
+    },
     /// Say why a package is, or is not, what it is here: every line of the deployment and every event on the way.
     Why {
         /// The package.
@@ -131,6 +158,27 @@ pub enum Command {
         /// Which.
         kind: DocumentKind,
     },
+}
+
+/// On whose behalf somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Behalf {
+    /// Whoever sits there.
+    Anyone,
+    /// A teacher.
+    Teacher,
+    /// Whoever administers the machine.
+    Administrator,
+}
+
+impl From<Behalf> for Asker {
+    fn from(behalf: Behalf) -> Self {
+        match behalf {
+            Behalf::Anyone => Self::Anyone,
+            Behalf::Teacher => Self::Teacher,
+            Behalf::Administrator => Self::Administrator,
+        }
+    }
 }
 
 /// Set this workstation up.

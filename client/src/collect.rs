@@ -14,6 +14,7 @@ use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{Digest, Instant, PackageName};
 use mirabelle_terminal::{Failure, OrFail};
 
+use crate::faults::point;
 use crate::generation::Generation;
 use crate::layout::Layout;
 
@@ -61,6 +62,7 @@ fn sweep_generations(layout: &Layout) -> Result<(Vec<Generation>, usize), Failur
     for number in layout.generation_numbers()? {
         if !described.contains(&number) {
             layout.discard(&layout.generation(number))?;
+            point("generation-swept").or_fail(|| "cannot go on sweeping".to_owned())?;
         }
     }
     Ok((young, old.len()))
@@ -80,6 +82,7 @@ fn sweep_trees(layout: &Layout, trees: &BTreeSet<(PackageName, String)>) -> Resu
             let lock = layout.run_lock(&name, &id);
             let Some(_unused) = durable::try_lock(&lock).or_fail(what)? else { continue };
             layout.discard(&layout.release(&name, &id))?;
+            point("tree-swept").or_fail(what)?;
             durable::remove_file(&lock).or_fail(what)?;
             removed += 1;
         }

@@ -1,25 +1,42 @@
 //! Named points at which tests make a transaction fail: killed, or with a full disk.
 //!
-//! Each stands between two steps of the journal; `tests/runner/every_crash_point.rs` visits all of [`POINTS`]. Release
-//! builds have none.
+//! Each stands behind something that the journal or a person could notice; `tests/runner/every_crash_point.rs` visits all of
+//! [`POINTS`]. Release builds have none.
 
 use std::io;
 
-/// Every point, in the order in which a transaction passes them.
+/// Every point, in the order in which a transaction passes them; what is between `checked` and `healthy` is taking back.
 #[cfg(debug_assertions)]
 const POINTS: &[&str] = &[
+    "asked",
     "begun",
     "fetched",
     "staged",
     "built",
+    "placed",
     "synced",
+    "prepared",
     "installer-begun",
     "installer-ran",
     "installed",
+    "current-written",
     "switched",
+    "original-kept",
+    "setting-recorded",
+    "setting-written",
+    "setting-restored",
     "settled",
     "checked",
+    "installer-undone",
+    "undoing",
+    "returned",
+    "unsettled",
+    "quarantined",
+    "discarded",
+    "healthy",
     "ended",
+    "generation-swept",
+    "tree-swept",
     "swept",
 ];
 

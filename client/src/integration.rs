@@ -1,4 +1,4 @@
-//! What a desktop sees of a generation: launchers, menu entries, icons, MIME types, AppStream data.
+//! What a desktop sees of a generation: launchers, menu entries, icons, MIME types, `AppStream` data.
 //!
 //! ```text
 //! generations/<n>/bin/<launcher>                     a script that asks `mirabelle run`
@@ -106,7 +106,7 @@ fn refresh_caches(share: &Path) {
             .stderr(Stdio::null());
         match command.status() {
             Ok(status) if !status.success() => {
-                tracing::warn!(program, %status, "a desktop's cache was not refreshed")
+                tracing::warn!(program, %status, "a desktop's cache was not refreshed");
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(program, %error, "a desktop's cache was not refreshed");

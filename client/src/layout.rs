@@ -13,12 +13,14 @@
 //!   current                         THE SWITCH: a small file naming the generation, replaced by rename
 //!   active                          convenience: a link to generations/<n>, where the system has links
 //!   journal/transaction.json        what is under way
+//!   journal/installer               the process of an installer that is at work
 //!   state.json                      who asked for what, what failed here, what was fetched ahead
 //!   settings.json                   which files of the machine were set, and what stood there before
 //!   logs/                           what installers and checks said
 //!   locks/<name>/<id>               held, shared, by whoever runs the release
 //!   staging/                        trees being built
 //!   lock                            held by whoever changes anything
+//!   agent.lock, agent.sock          the agent; what it keeps: `agent/kept.rs`
 //! ```
 //!
 //! Invariant: `current` names a generation whose releases are all whole. Nothing outside `staging` is ever half there:
@@ -107,8 +109,27 @@ impl Layout {
         self.root.join("journal/transaction.json")
     }
 
+    /// Says which installer is at work.
+    pub(crate) fn installer(&self) -> PathBuf {
+        self.root.join("journal/installer")
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state.json")
+    }
+
+    pub(crate) fn agent_lock(&self) -> PathBuf {
+        self.root.join("agent.lock")
+    }
+
+    /// True while an agent holds its lock.
+    pub(crate) fn agent_is_at_work(&self) -> bool {
+        let path = self.agent_lock();
+        path.exists() && matches!(durable::try_lock(&path), Ok(None))
+    }
+
+    pub(crate) fn agent_socket(&self) -> PathBuf {
+        self.root.join("agent.sock")
     }
 
     pub(crate) fn settings(&self) -> PathBuf {

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod commands;
 
+mod agent;
 mod bounded;
 mod collect;
 mod config;

@@ -8,7 +8,6 @@
 //! Threat: commands run as the agent, on most machines root. Both bodies signed for their very words (promise 1); they are
 //! programs with arguments, not a shell's lines, and nothing that a person or a server says goes into them.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,11 +15,16 @@ use mirabelle_manifests::{Digest, ExitCode, ExitMeaning, Installer, PackageName}
 use mirabelle_terminal::{Failure, OrFail};
 
 use crate::bounded::{self, Ended};
+use crate::generation::Generation;
 use crate::journal::NativeStep;
 use crate::layout::Layout;
+use crate::platform;
 
 /// Detecting asks a database of the machine; one that takes longer has hung.
-const DETECTION: Duration = Duration::from_secs(120);
+const DETECTION: Duration = Duration::from_mins(2);
+
+/// No command of a release may take longer (`manifests/src/release/behaviour.rs`).
+const LONGEST: Duration = Duration::from_hours(2);
 
 /// Why a step was not made.
 #[derive(Debug)]
@@ -36,6 +40,15 @@ pub(crate) enum StepFailure {
 impl From<Failure> for StepFailure {
     fn from(failure: Failure) -> Self {
         Self::Machine(failure)
+    }
+}
+
+impl From<StepFailure> for Failure {
+    fn from(failure: StepFailure) -> Self {
+        match failure {
+            StepFailure::Release(why) | StepFailure::Later(why) => Self::no(why),
+            StepFailure::Machine(failure) => failure,
+        }
     }
 }
 
@@ -57,24 +70,36 @@ pub(crate) struct Done {
     pub(crate) already: bool,
 }
 
-/// Makes a step, or finds that it is made.
-pub(crate) fn make(layout: &Layout, step: &NativeStep) -> Result<Done, StepFailure> {
+/// Makes a step, or finds that it is made. With `unseen`, what is to go is not seen although it is there: it waits for a
+/// restart.
+pub(crate) fn make(layout: &Layout, step: &NativeStep, unseen: bool) -> Result<Done, StepFailure> {
+    // What a killed client had started goes on without it: only then does detection say something.
+    bounded::wait_for_survivor(&layout.installer(), LONGEST)
+        .or_fail(|| format!("cannot wait for what is being done to `{}`", step.package))?;
     let before = step.from.map(|release| Native::of(layout, &step.package, release)).transpose()?;
     match step.to {
         Some(release) => Native::of(layout, &step.package, release)?.bring(before.is_some()),
-        None => before.map_or(Ok(Done::default()), |before| before.take_away()),
+        None => before.map_or(Ok(Done::default()), |before| before.take_away(unseen)),
     }
-}
-
-/// Takes a step back.
-pub(crate) fn undo(layout: &Layout, step: &NativeStep) -> Result<(), StepFailure> {
-    let back = NativeStep { package: step.package.clone(), from: step.to, to: step.from };
-    make(layout, &back).map(|_| ())
 }
 
 /// True when exactly this release is on the machine.
 pub(crate) fn is_present(layout: &Layout, package: &PackageName, release: Digest) -> Result<bool, Failure> {
     Native::of(layout, package, release)?.is_present()
+}
+
+/// The native packages of a generation that are not on the machine, as steps that bring them; those that wait for a restart
+/// are not looked for.
+pub(crate) fn missing(layout: &Layout, generation: &Generation) -> Result<Vec<NativeStep>, Failure> {
+    let waiting = layout.read_state()?.waiting_for_restart(&platform::boot());
+    let mut missing = Vec::new();
+    for (package, installed) in generation.packages.iter().filter(|(_, installed)| installed.native) {
+        let release = installed.release;
+        if !waiting.contains(package) && !is_present(layout, package, release)? {
+            missing.push(NativeStep { package: package.clone(), from: None, to: Some(release) });
+        }
+    }
+    Ok(missing)
 }
 
 impl<'a> Native<'a> {
@@ -93,12 +118,8 @@ impl<'a> Native<'a> {
         let what = || format!("cannot look for `{}` {} on this machine", self.package, self.version);
         let detection = &self.installer.detect;
         let command = bounded::command(&detection.command, &self.tree).or_fail(what)?;
-        let log = self.layout.log(self.package, "detect");
-        let (ended, said) = match bounded::ask(command, DETECTION, &log) {
-            // What would detect it is not there: neither is what it detects.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            asked => asked.or_fail(what)?,
-        };
+        // Where what would detect it is not there, neither is what it detects.
+        let (ended, said) = bounded::ask(command, DETECTION).or_fail(what)?;
         let says = detection.prints.as_ref().is_none_or(|prints| said.trim() == prints.trim());
         Ok(ended == Ended::With(0) && says)
     }
@@ -123,8 +144,8 @@ impl<'a> Native<'a> {
         Ok(Done { restart, already: false })
     }
 
-    fn take_away(&self) -> Result<Done, StepFailure> {
-        if !self.is_present()? {
+    fn take_away(&self, unseen: bool) -> Result<Done, StepFailure> {
+        if !unseen && !self.is_present()? {
             return Ok(Done { already: true, restart: false });
         }
         let restart = self.run("uninstall", &self.installer.uninstall)?;
@@ -143,11 +164,11 @@ impl<'a> Native<'a> {
         let command = bounded::command(words, &self.tree).or_fail(what)?;
         let log = self.layout.log(self.package, verb);
         let limit = Duration::from_secs(self.installer.seconds.into());
-        let ended = bounded::run(command, limit, &log).or_fail(what)?;
+        let ended = bounded::run_noted(command, limit, &log, &self.layout.installer()).or_fail(what)?;
         let meaning = match ended {
             Ended::With(0) => Some(ExitMeaning::Done),
             Ended::With(code) => self.installer.exit_codes.get(&ExitCode(code)).copied(),
-            Ended::Killed | Ended::TooLate => None,
+            Ended::Killed | Ended::TooLate | Ended::NotStarted => None,
         };
         tracing::info!(package = %self.package, version = self.version, verb, %ended, "native command was run");
         let complaint = || {

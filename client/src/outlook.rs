@@ -16,7 +16,7 @@ use crate::generation::Generation;
 use crate::layout::Layout;
 
 /// What is to come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outlook {
     /// The snapshot that it was made from.
     pub(crate) snapshot: u64,

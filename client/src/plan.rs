@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{Action, CatalogueEntry, Decision, Instant, PackageName, Reason};
+use mirabelle_manifests::{Action, CatalogueEntry, Decision, PackageName, Reason};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
@@ -25,8 +25,6 @@ pub(crate) struct Activation {
     pub(crate) entry: CatalogueEntry,
     /// Why it comes.
     pub(crate) reasons: Vec<Reason>,
-    /// Until when it must be there.
-    pub(crate) deadline: Option<Instant>,
 }
 
 impl Activation {
@@ -59,10 +57,10 @@ impl InstallPlan {
     /// The plan that follows all decisions.
     pub(crate) fn of(decisions: BTreeMap<PackageName, Decision>) -> Self {
         let mut plan = Self::default();
-        for (package, Decision { action, reasons, deadline }) in decisions {
+        for (package, Decision { action, reasons, .. }) in decisions {
             match action {
                 Action::Install(entry) | Action::Update(entry) => {
-                    plan.activate.insert(package, Activation { entry, reasons, deadline });
+                    plan.activate.insert(package, Activation { entry, reasons });
                 }
                 Action::Remove => {
                     plan.remove.insert(package, reasons);

@@ -22,6 +22,7 @@ use mirabelle_manifests::{
 use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
+use crate::faults::point;
 use crate::generation::Generation;
 use crate::layout::Layout;
 use crate::platform;
@@ -162,11 +163,14 @@ impl MachineSettings<'_> {
                 Some(known) => known.original,
                 None => self.keep_original(path).or_fail(what)?,
             };
+            point("original-kept").or_fail(what)?;
             record.files.insert(path.clone(), Kept { package: file.package.clone(), original });
             self.write(&record)?;
+            point("setting-recorded").or_fail(what)?;
             let owner = platform::owner(&file.owner, &file.group).or_fail(what)?;
             durable::write_atomically_as(&self.place(path), &file.content, file.mode.bits(), owner)
                 .or_fail(what)?;
+            point("setting-written").or_fail(what)?;
             changed.push(path.clone());
         }
         let gone: Vec<SystemPath> =
@@ -175,6 +179,7 @@ impl MachineSettings<'_> {
             let Some(kept) = record.files.get(&path) else { continue };
             let what = || format!("cannot put back `{path}`, which `{}` had set", kept.package);
             self.restore(&path, kept.original.as_ref()).or_fail(what)?;
+            point("setting-restored").or_fail(what)?;
             record.files.remove(&path);
             self.write(&record)?;
             changed.push(path);

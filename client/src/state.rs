@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::Generation;
 use crate::layout::Layout;
+use crate::platform;
 
 const MAX_STATE_BYTES: u64 = 4 << 20;
 /// More failures than this are not remembered: the oldest are forgotten first.
@@ -28,6 +29,18 @@ pub(crate) struct State {
     pub(crate) quarantine: BTreeMap<Digest, Quarantine>,
     /// Releases that were fetched ahead of the hour at which they may be installed: not swept.
     pub(crate) ahead: BTreeSet<Digest>,
+    /// Native packages that count only once the machine was restarted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) restart: BTreeMap<PackageName, Restart>,
+}
+
+/// A native package that waits for a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restart {
+    /// What is there then; nothing, if it was taken away.
+    pub(crate) release: Option<Digest>,
+    /// The run of the machine that has to end.
+    pub(crate) boot: String,
 }
 
 impl State {
@@ -49,6 +62,12 @@ impl State {
             held: current.held.clone(),
             quarantine: self.quarantine.clone(),
         }
+    }
+
+    /// Native packages that wait for the end of this run of the machine.
+    pub(crate) fn waiting_for_restart(&self, boot: &str) -> Vec<PackageName> {
+        let waiting = self.restart.iter().filter(|(_, noted)| noted.boot == boot);
+        waiting.map(|(package, _)| package.clone()).collect()
     }
 
     /// Remembers that a release failed here.
@@ -86,6 +105,8 @@ impl Layout {
         let before = self.read_state()?;
         let mut state = before.clone();
         change(&mut state);
+        let boot = platform::boot();
+        state.restart.retain(|_, noted| noted.boot == boot);
         if state != before {
             let what = || format!("cannot write `{}`", self.state().display());
             let bytes = serde_json::to_vec_pretty(&state).or_fail(what)?;

@@ -8,8 +8,10 @@
 //! ```
 //!
 //! Up to the end of `preparing` nothing that a person sees has changed, and everything that the switch leads to is on the
-//! disk. From then on the journal says how far it is; [`Executor::finish`] goes on from any step, whether the step before
+//! disk. From then on the journal says how far it is; `transaction/steps.rs` goes on from any step, whether the step before
 //! was made a moment ago or before a power cut. Each step finds out what is done already.
+
+mod steps;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{
-    ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName, Quarantine, Reason,
+    ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName, Reason,
 };
 use mirabelle_terminal::{Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
@@ -28,15 +30,11 @@ use tokio::task::spawn_blocking;
 use crate::config::Config;
 use crate::faults::point;
 use crate::generation::{Generation, Installed};
-use crate::journal::{Culprit, NativeStep, Step, Transaction};
+use crate::journal::{NativeStep, Step, Transaction};
 use crate::layout::Layout;
-use crate::native::{self, StepFailure};
 use crate::plan::{Activation, InstallPlan, advice};
 use crate::settings::MachineSettings;
-use crate::{collect, health, integration, platform, release_tree};
-
-/// A native step that a cut interrupted is begun so often, and then taken back.
-const ATTEMPTS: u32 = 2;
+use crate::{integration, native, platform, release_tree};
 
 /// What a transaction works with. The lock on the directory is held by whoever makes one.
 pub(crate) struct Executor<'a> {
@@ -65,6 +63,7 @@ impl Executor<'_> {
         if plan.is_empty() {
             return Ok(base);
         }
+        self.refuse_too_large(plan)?;
         let mut next = self.successor(&base, reason)?;
         let mut transaction = self.begin(&base, &next)?;
         for package in plan.remove.keys() {
@@ -113,28 +112,6 @@ impl Executor<'_> {
         let mut transaction = self.begin(&base, &next)?;
         self.prepare_switch(&mut transaction, &base, &next)?;
         self.finish(transaction)
-    }
-
-    /// Brings the directory in order after whatever happened before, as the journal says: goes on, or sweeps what was being
-    /// prepared.
-    pub(crate) fn recover(&self) -> Result<(), Failure> {
-        let what = || format!("cannot bring `{}` in order", self.layout.root().display());
-        durable::remove_tree(&self.layout.staging()).or_fail(what)?;
-        let Some(transaction) = self.layout.journaled()? else { return Ok(()) };
-        tracing::warn!(reason = transaction.reason, step = ?transaction.step, "a transaction was interrupted");
-        if transaction.step == Step::Preparing {
-            self.layout.discard(&self.layout.generation(transaction.next))?;
-            return self.layout.end_journal();
-        }
-        match self.finish(transaction) {
-            Ok(_) => tracing::info!("the interrupted transaction is finished"),
-            // What cannot be finished now holds up what would come on top of it.
-            Err(failure) if self.layout.journaled()?.is_some() => return Err(failure),
-            Err(failure) => {
-                tracing::error!("the interrupted transaction was taken back\n{}", failure.render().trim_end())
-            }
-        }
-        Ok(())
     }
 
     fn begin(&self, base: &Generation, next: &Generation) -> Result<Transaction, Failure> {
@@ -278,27 +255,28 @@ impl Executor<'_> {
         next: &Generation,
     ) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
-        let refused =
-            refuse_colliding_launchers(next).and_then(|()| self.settings().wanted(next).map(|_| ()));
-        if let Err(failure) = refused {
-            self.layout.end_journal()?;
-            return Err(failure);
-        }
+        refuse_colliding_launchers(next)
+            .and_then(|()| self.settings().wanted(next).map(|_| ()))
+            .or_else(|refused| self.give_up(next).and(Err(refused)))?;
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
         build_generation(self.layout, next, &staging).or_fail(what)?;
         at("built")?;
         fs::create_dir_all(self.layout.generations()).or_fail(what)?;
         fs::rename(&staging, self.layout.generation(next.number)).or_fail(what)?;
+        at("placed")?;
         durable::sync_file_system(self.layout.root()).or_fail(what)?;
         at("synced")?;
-        if let Err(failure) = self.check_whole(next) {
-            self.layout.discard(&self.layout.generation(next.number))?;
-            self.layout.end_journal()?;
-            return Err(failure);
-        }
+        self.check_whole(next).or_else(|failure| self.give_up(next).and(Err(failure)))?;
         transaction.native = native_steps(base, next);
         transaction.step = Step::Installing { done: 0, attempts: 0 };
-        self.layout.write_journal(transaction)
+        self.layout.write_journal(transaction)?;
+        at("prepared")
+    }
+
+    /// Ends a transaction of which nobody has seen anything yet.
+    fn give_up(&self, next: &Generation) -> Result<(), Failure> {
+        self.layout.discard(&self.layout.generation(next.number))?;
+        self.layout.end_journal()
     }
 
     /// Check: every file of the new generation is there, with its length.
@@ -315,158 +293,6 @@ impl Executor<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Goes on from whatever step a transaction is at, to its end: kept, or taken back.
-    fn finish(&self, mut transaction: Transaction) -> Result<Generation, Failure> {
-        let next = self.layout.read_generation(transaction.next)?;
-        loop {
-            let (step, name) = match transaction.step.clone() {
-                Step::Preparing => {
-                    return Err(Failure::no("a transaction that is being prepared cannot end"));
-                }
-                Step::Installing { done, attempts } => {
-                    (self.install(&mut transaction, done, attempts)?, "installed")
-                }
-                Step::Switching => {
-                    self.switch(next.number)?;
-                    at("switched")?;
-                    match self.settings().apply(&next) {
-                        Ok(_) => (Step::Checking, "settled"),
-                        Err(failure) => {
-                            let left = transaction.native.len();
-                            let why = failure.render().trim_end().to_owned();
-                            (Step::Undoing { left, culprit: None, why }, "settled")
-                        }
-                    }
-                }
-                Step::Checking => match self.check_health(&transaction, &next)? {
-                    None => break,
-                    Some((culprit, why)) => {
-                        let left = transaction.native.len();
-                        (Step::Undoing { left, culprit: Some(culprit), why }, "checked")
-                    }
-                },
-                Step::Undoing { left, culprit, why } => {
-                    self.undo(&mut transaction, left, culprit, &why)?;
-                    return Err(Failure::no(format!("{why}; what was there before is there again"))
-                        .hint("it is not tried again by itself; `mirabelle why` says so"));
-                }
-            };
-            transaction.step = step;
-            self.layout.write_journal(&transaction)?;
-            at(name)?;
-        }
-        self.layout.end_journal()?;
-        at("ended")?;
-        self.layout.change_state(|state| {
-            for installed in next.packages.values() {
-                state.ahead.remove(&installed.release);
-            }
-        })?;
-        // The transaction is over; what it left behind can also be swept next time.
-        if let Err(failure) = collect::collect(self.layout, &self.store) {
-            tracing::warn!("old releases could not be swept\n{}", failure.render().trim_end());
-        }
-        at("swept")?;
-        Ok(next)
-    }
-
-    /// The next native package.
-    fn install(&self, transaction: &mut Transaction, done: usize, attempts: u32) -> Result<Step, Failure> {
-        let Some(step) = transaction.native.get(done).cloned() else { return Ok(Step::Switching) };
-        let failed = |why: String, to_blame: bool| {
-            let culprit = step.to.filter(|_| to_blame);
-            let culprit = culprit.map(|release| Culprit { package: step.package.clone(), release });
-            Step::Undoing { left: done + 1, culprit, why }
-        };
-        if attempts >= ATTEMPTS {
-            return Ok(failed(
-                format!("`{}` was interrupted twice while it was being installed", step.package),
-                true,
-            ));
-        }
-        transaction.step = Step::Installing { done, attempts: attempts + 1 };
-        self.layout.write_journal(transaction)?;
-        at("installer-begun")?;
-        let made = native::make(self.layout, &step);
-        at("installer-ran")?;
-        match made {
-            Ok(_) => Ok(Step::Installing { done: done + 1, attempts: 0 }),
-            Err(StepFailure::Release(why)) => Ok(failed(why, true)),
-            Err(StepFailure::Later(why)) => Ok(failed(why, false)),
-            Err(StepFailure::Machine(failure)) => Ok(failed(failure.render().trim_end().to_owned(), false)),
-        }
-    }
-
-    /// The one rename that a person sees.
-    fn switch(&self, number: u64) -> Result<(), Failure> {
-        if self.layout.current_number()? != number {
-            let path = self.layout.current();
-            durable::write_atomically(&path, format!("{number}\n").as_bytes())
-                .or_fail(|| format!("cannot replace `{}`", path.display()))?;
-        }
-        self.layout.show_current(number)
-    }
-
-    /// Makes the checks of the releases that are new in `next`; the first that fails, and why.
-    fn check_health(
-        &self,
-        transaction: &Transaction,
-        next: &Generation,
-    ) -> Result<Option<(Culprit, String)>, Failure> {
-        let base = self.base(transaction)?;
-        let new = next.packages.iter().filter(|(package, installed)| {
-            base.packages.get(*package).is_none_or(|before| before.release != installed.release)
-        });
-        for (package, installed) in new {
-            let release = self.layout.read_manifest(installed)?;
-            let tree = self.layout.release(package, &installed.id);
-            if let Err(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root) {
-                let culprit = Culprit { package: package.clone(), release: installed.release };
-                return Ok(Some((
-                    culprit,
-                    format!("`{package}` {} does not work: {why}", installed.version),
-                )));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes everything back, native packages last first, and remembers what failed.
-    fn undo(
-        &self,
-        transaction: &mut Transaction,
-        left: usize,
-        culprit: Option<Culprit>,
-        why: &str,
-    ) -> Result<(), Failure> {
-        let base = self.base(transaction)?;
-        for left in (0..left).rev() {
-            if let Some(step) = transaction.native.get(left)
-                && let Err(failure) = native::undo(self.layout, step)
-            {
-                // Detection says the truth at the next plan; going round in circles here would not.
-                tracing::error!(package = %step.package, ?failure, "a native package could not be taken back");
-            }
-            transaction.step = Step::Undoing { left, culprit: culprit.clone(), why: why.to_owned() };
-            self.layout.write_journal(transaction)?;
-        }
-        self.switch(base.number)?;
-        self.settings().apply(&base)?;
-        if let Some(culprit) = culprit {
-            let failed = Quarantine { since: self.now, why: why.to_owned() };
-            self.layout.change_state(|state| state.quarantine(culprit.release, failed))?;
-        }
-        self.layout.discard(&self.layout.generation(transaction.next))?;
-        self.layout.end_journal()
-    }
-
-    fn base(&self, transaction: &Transaction) -> Result<Generation, Failure> {
-        match transaction.base {
-            0 => Ok(Generation::none()),
-            number => self.layout.read_generation(number),
-        }
     }
 
     /// The settings of this machine.

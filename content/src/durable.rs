@@ -88,6 +88,19 @@ pub fn sync_file_system(path: &Path) -> io::Result<()> {
     rustix::fs::syncfs(&file).map_err(|e| naming(path, &e.into()))
 }
 
+/// Lets the disk begin to write what the file at `path` holds, without waiting for it: promises nothing, and leaves less for
+/// the next sync to wait for.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn begin_writing(path: &Path) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    // On Linux this begins to write dirty pages, and forgets only those that are on the disk already: none of a file that
+    // was just written. Where a file system has another opinion, the sync writes them.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(())
+}
+
 /// Removes a directory tree if it is there.
 ///
 /// # Errors

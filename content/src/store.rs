@@ -8,8 +8,9 @@
 //! <root>/incoming/             objects being written; swept at opening
 //! ```
 //!
-//! A workstation's store keeps every object plain, since a release's tree is made of hard links to them
-//! ([`ObjectStore::open`]); a node's compresses what it takes in ([`ObjectStore::open_compressing`]). Both read either.
+//! A workstation's store keeps every object plain, since a release's tree is made of links to them
+//! ([`ObjectStore::open`], `store/place.rs`); a node's compresses what it takes in ([`ObjectStore::open_compressing`]). Both
+//! read either.
 //!
 //! Invariant: what stands under an object's name was hashed on its way there and had that digest, and its bytes were
 //! on the disk before the name was. A power cut can lose an object, never leave half of one. An object stands here in one
@@ -22,15 +23,17 @@
 
 mod at_rest;
 mod batch;
+mod place;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use mirabelle_manifests::{Digest, Hasher, Mode};
+use mirabelle_manifests::{Digest, Hasher};
 
 pub use self::at_rest::{Form, PlainReader};
 pub use self::batch::Batch;
+use self::place::Reflinks;
 use crate::durable;
 
 /// How many bytes are copied and hashed at a time.
@@ -41,6 +44,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub struct ObjectStore {
     root: PathBuf,
     compresses: bool,
+    reflinks: Reflinks,
 }
 
 /// Why bytes did not become an object.
@@ -101,7 +105,7 @@ impl ObjectStore {
 
     /// A store for reading only: nothing is made or swept.
     pub fn read_only(root: &Path) -> Self {
-        Self { root: root.to_owned(), compresses: false }
+        Self { root: root.to_owned(), compresses: false, reflinks: Reflinks::default() }
     }
 
     /// Where an object is, or would be, in its plain form.
@@ -187,68 +191,6 @@ impl ObjectStore {
     /// Begins to take objects in.
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
-    }
-
-    /// Puts an object's bytes at `destination`: as a reflink or hard link where the file system has them and the object
-    /// is here plain, else as a copy. The file is read-only either way.
-    ///
-    /// # Errors
-    /// Any error of the file system; the object's absence is [`io::ErrorKind::NotFound`].
-    pub fn place(&self, object: Digest, mode: Mode, destination: &Path) -> io::Result<()> {
-        let plain = self.path(object);
-        if let Some((Form::Zstd, _)) = self.locate(object) {
-            return self.place_decoded(object, mode, destination);
-        }
-        let source = match mode {
-            Mode::Regular => plain,
-            Mode::Executable => self.executable_form(object)?,
-        };
-        match fs::hard_link(&source, destination) {
-            Ok(()) => Ok(()),
-            // Another file system, or one that has no links (FAT refuses them as forbidden) or no more for this file.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::CrossesDevices
-                        | io::ErrorKind::PermissionDenied
-                        | io::ErrorKind::Unsupported
-                        | io::ErrorKind::TooManyLinks
-                ) =>
-            {
-                fs::copy(&source, destination).map(|_| ())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn place_decoded(&self, object: Digest, mode: Mode, destination: &Path) -> io::Result<()> {
-        let mut reader = self.read(object)?;
-        let size = reader.size();
-        let mut file = fs::File::create_new(destination)?;
-        let copied = copy_verified(&mut reader, &mut file, object, size).map_err(|error| match error {
-            ObjectError::Store(error) => error,
-            wrong => io::Error::new(io::ErrorKind::InvalidData, wrong),
-        });
-        let bits = if mode == Mode::Executable { 0o555 } else { 0o444 };
-        copied.and_then(|()| set_mode(destination, bits)).inspect_err(|_| {
-            let _ = durable::remove_file(destination);
-        })
-    }
-
-    /// Permissions belong to a file, not to a name, so an object that is linked as a program exists a second time.
-    fn executable_form(&self, object: Digest) -> io::Result<PathBuf> {
-        let (plain, path) = (self.path(object), self.path_as(object, Form::Executable));
-        let length = fs::metadata(&plain)?.len();
-        if fs::metadata(&path).is_ok_and(|form| form.len() == length) {
-            return Ok(path);
-        }
-        let temporary = tempfile::Builder::new().tempfile_in(self.incoming())?;
-        fs::copy(plain, temporary.path())?;
-        set_mode(temporary.path(), 0o555)?;
-        // Its bytes before its name, as for every object.
-        temporary.as_file().sync_all()?;
-        temporary.persist(&path).map_err(|error| error.error)?;
-        Ok(path)
     }
 }
 
@@ -371,23 +313,5 @@ mod tests {
         set_mode(&store.path(object), 0o644).unwrap();
         fs::write(store.path(object), b"y").unwrap();
         assert!(matches!(store.verify(object, 1), Err(ObjectError::DigestMismatch { .. })));
-    }
-
-    #[test]
-    fn places_an_object_as_a_file_and_as_a_program() {
-        use std::os::unix::fs::PermissionsExt;
-        let (directory, store) = store();
-        let object = Digest::of(b"#!/bin/sh\n");
-        let mut batch = store.batch();
-        batch.add(&mut &b"#!/bin/sh\n"[..], object, 10).unwrap();
-        batch.commit().unwrap();
-        for (name, mode, bits) in [("file", Mode::Regular, 0o444), ("program", Mode::Executable, 0o555)] {
-            let path = directory.path().join(name);
-            store.place(object, mode, &path).unwrap();
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, bits);
-            assert_eq!(fs::read(&path).unwrap(), b"#!/bin/sh\n");
-        }
-        store.remove(object).unwrap();
-        assert_eq!(store.objects().unwrap().count(), 0);
     }
 }

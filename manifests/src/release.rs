@@ -541,7 +541,7 @@ impl SignedRelease {
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(ReleaseError::TooLarge(bytes.len() as u64));
         }
-        Json::parse(bytes).map_err(ReleaseError::Malformed)?;
+        Json::check(bytes).map_err(ReleaseError::Malformed)?;
         let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(ReleaseError::Malformed)?;
         let signed_bytes = envelope.signed.get().as_bytes().to_vec();
         let release: Release = serde_json::from_slice(&signed_bytes).map_err(ReleaseError::Malformed)?;

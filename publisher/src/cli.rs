@@ -1,13 +1,16 @@
 //! The command line.
 
+mod deploy;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
+use mirabelle_manifests::{Instant, PackageName, Platform, Version};
 use mirabelle_terminal::{ByteCount, DocumentKind};
 
+pub use self::deploy::{Deploy, Deployable, For, When};
 use crate::key_location::KeyLocation;
 use crate::token::Algorithm;
 
@@ -46,8 +49,8 @@ pub enum Command {
     Review(Review),
     /// Approve submitted releases with an approver's key.
     Approve(Approve),
-    /// Decide which colleges get an approved release.
-    Deploy(Deploy),
+    /// Decide what goes where, how and when: show, change or replace the deployment.
+    Deploy(Box<Deploy>),
     /// Hold releases back everywhere, with the brake's key.
     Pause(Pause),
     /// Let paused releases go on.
@@ -247,29 +250,6 @@ pub struct Approve {
     /// Start over from what is approved: drop a draft that waits for signatures.
     #[arg(long)]
     pub discard_draft: bool,
-}
-
-/// Deploy.
-#[derive(Debug, Args)]
-pub struct Deploy {
-    /// The approved release.
-    #[command(flatten)]
-    pub release: ReleaseName,
-    /// College codes, or `all`.
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub colleges: Vec<SiteId>,
-    /// Install only where somebody asks for it.
-    #[arg(long)]
-    pub available: bool,
-    /// An operator's key (a sealed file, or `pkcs11:…`); may be given several times. Without one, only a draft is made.
-    #[arg(long = "key")]
-    pub keys: Vec<KeyLocation>,
-    /// Start over from what is deployed: drop a draft that waits for signatures.
-    #[arg(long)]
-    pub discard_draft: bool,
-    /// Show what would change, and change nothing.
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// Pause or resume.

@@ -3,14 +3,15 @@
 //! Everything that can differ between two versions is either named here or summed up in a line that says so; nothing
 //! that is signed is passed over in silence.
 
+pub(crate) mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mirabelle_keys::{KeyId, PublicKey};
 use mirabelle_manifests::network::{BRAKE_TARGET, DEPLOYMENT_TARGET, PACKAGERS_TARGET, catalogue_role};
 use mirabelle_manifests::tuf::{Delegations, RoleDocument, RoleKeys, RoleName, Root, TargetFile, Targets};
 use mirabelle_manifests::{
-    Assignment, Brake, Deployment, Json, Listing, Packager, Packagers, PathPattern, TargetPath,
-    release_target,
+    Brake, Deployment, Json, Listing, Packager, Packagers, PathPattern, TargetPath, release_target,
 };
 
 use crate::drafts::Signed;
@@ -243,8 +244,10 @@ fn small_file(lines: &mut Vec<String>, path: &str, was: Option<&[u8]>, is: Optio
     let before = lines.len();
     match path {
         DEPLOYMENT_TARGET => {
-            let read = |bytes: &[u8]| Deployment::parse(bytes).ok().map(|deployment| deployment.assignments);
-            items(lines, was.and_then(read), read(is), assignment);
+            let read = |bytes: &[u8]| Deployment::parse(bytes).ok();
+            if let Some(is) = read(is) {
+                lines.extend(policy::changes(&was.and_then(read).unwrap_or_default(), &is));
+            }
         }
         PACKAGERS_TARGET => {
             let read = |bytes: &[u8]| Packagers::parse(bytes).ok().map(|packagers| packagers.packagers);
@@ -278,11 +281,6 @@ fn items<T: PartialEq>(
         was.iter().filter(|item| !is.contains(item)).map(|item| format!("no longer: {}", words(item))),
     );
     lines.extend(is.iter().filter(|item| !was.contains(item)).map(|item| format!("new: {}", words(item))));
-}
-
-fn assignment(assignment: &Assignment) -> String {
-    let Assignment { package, to, mode, track, .. } = assignment;
-    format!("{package}: {track} is {mode} at {to}")
 }
 
 fn packager(packager: &Packager) -> String {

@@ -21,6 +21,14 @@ impl Output {
         self.json
     }
 
+    /// Prints what another process of ours printed.
+    pub fn pass_on(self, printed: &str) {
+        let printed = printed.trim_end();
+        if !printed.is_empty() {
+            let _ = writeln!(io::stdout().lock(), "{printed}");
+        }
+    }
+
     /// Prints `value` as JSON, or else what `human` says.
     pub fn print<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) {
         let text = if self.json {

@@ -5,7 +5,9 @@ use std::path::Path;
 use fs_err as fs;
 use mirabelle_keys::{SealedKey, SigningKey};
 use mirabelle_manifests::TargetPath;
-use mirabelle_manifests::network::{brake_role, catalogue_role, deployment_role, metadata_path, target_path};
+use mirabelle_manifests::network::{
+    DEPLOYMENT_TARGET, brake_role, catalogue_role, deployment_role, metadata_path, target_path,
+};
 use mirabelle_manifests::tuf::{
     self, Document, FileMeta, RoleName, Snapshot, TargetFile, Targets, Timestamp,
 };
@@ -75,4 +77,11 @@ pub(crate) fn publish(world: &World) {
 pub(crate) fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+/// Puts a whole deployment in place of what is deployed, as its operator; `publish` makes it known.
+pub(crate) fn deploy(world: &World, policy: &serde_json::Value) {
+    resign(world, &deployment_role(), &[&key(world, "operator-1")], |document| {
+        list(world, document, DEPLOYMENT_TARGET, policy.to_string().as_bytes(), None);
+    });
 }

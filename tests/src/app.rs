@@ -10,13 +10,21 @@ pub struct App {
     pub(crate) name: String,
     pub(crate) sequence: u64,
     files: Vec<(String, Vec<u8>)>,
+    launcher: String,
+    recipe: String,
 }
 
 impl App {
     /// Release `sequence` of `name`; its version is `<sequence>.0`.
     pub fn new(name: &str, sequence: u64) -> Self {
         let hello = format!("#!/bin/sh\necho {name} {sequence}.0 \"$@\"\n");
-        Self { name: name.to_owned(), sequence, files: vec![(format!("bin/{name}"), hello.into_bytes())] }
+        Self {
+            name: name.to_owned(),
+            sequence,
+            files: vec![(format!("bin/{name}"), hello.into_bytes())],
+            launcher: String::new(),
+            recipe: String::new(),
+        }
     }
 
     /// With this file. What lies in `bin/` is executable.
@@ -31,6 +39,36 @@ impl App {
     #[must_use]
     pub fn noise(self, path: &str, bytes: usize, seed: u64) -> Self {
         self.file(path, noise(bytes, seed))
+    }
+
+    /// With these lines in its launcher.
+    #[must_use]
+    pub fn launcher(mut self, lines: &str) -> Self {
+        self.launcher.push_str(lines);
+        self.launcher.push('\n');
+        self
+    }
+
+    /// With these lines at the end of its recipe: tables, since others would belong to the launcher.
+    #[must_use]
+    pub fn recipe(mut self, tables: &str) -> Self {
+        self.recipe.push_str(tables);
+        self.recipe.push('\n');
+        self
+    }
+
+    /// With `old` in its tables replaced by `new`.
+    #[must_use]
+    pub fn replaced(mut self, old: &str, new: &str) -> Self {
+        assert!(self.recipe.contains(old), "`{old}` is not in:\n{}", self.recipe);
+        self.recipe = self.recipe.replace(old, new);
+        self
+    }
+
+    /// With a health check that runs a shell's line in the release's directory.
+    #[must_use]
+    pub fn check(self, script: &str) -> Self {
+        self.recipe(&format!("[[check]]\ntype = \"command\"\ncommand = [\"sh\", \"-c\", '''{script}''']"))
     }
 
     /// `NAME@VERSION`
@@ -54,7 +92,7 @@ impl App {
             fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }
         let recipe = directory.join("recipe.toml");
-        let Self { name, sequence, .. } = self;
+        let Self { name, sequence, launcher, recipe: tables, .. } = self;
         let text = format!(
             r#"
 name = "{name}"
@@ -72,6 +110,8 @@ name = "{name}"
 title = {{ fr = "Essai {name}", en = "Test {name}" }}
 command = ["{{release}}/bin/{name}"]
 terminal = true
+{launcher}
+{tables}
 "#
         );
         fs::write(&recipe, text).unwrap();

@@ -41,6 +41,8 @@ pub enum Fault {
     Down,
     /// Every connection is cut after so many bytes downstream.
     CutEvery(u64),
+    /// The link is down once so many requests were carried up; those are answered.
+    AfterRequests(u64),
 }
 
 /// A link that runs until it is dropped.
@@ -57,6 +59,8 @@ struct State {
     down: Direction,
     up: Direction,
     fault: Mutex<Fault>,
+    /// Requests that were carried up, or would have been.
+    requests: AtomicU64,
 }
 
 #[derive(Default)]
@@ -80,6 +84,7 @@ impl Wan {
             down: Direction::default(),
             up: Direction::default(),
             fault: Mutex::new(Fault::None),
+            requests: AtomicU64::new(0),
         });
         runtime.spawn(accept(listener, state.clone()));
         Self { address, state, _runtime: runtime }
@@ -105,6 +110,11 @@ impl Wan {
         self.state.up.bytes.load(Ordering::Relaxed)
     }
 
+    /// Requests that went up so far.
+    pub fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::Relaxed)
+    }
+
     /// Makes something go wrong from now on.
     pub fn fail(&self, fault: Fault) {
         *self.state.fault.lock().unwrap() = fault;
@@ -126,8 +136,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
             let fault = *state.fault.lock().unwrap();
             let budget = match fault {
                 Fault::Down => return,
+                Fault::AfterRequests(most) if state.requests.load(Ordering::Relaxed) >= most => return,
                 Fault::CutEvery(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
-                Fault::None => i64::MAX,
+                Fault::None | Fault::AfterRequests(_) => i64::MAX,
             };
             let upstream = *state.upstream.lock().unwrap();
             let Ok(far) = TcpStream::connect(upstream).await else { return };
@@ -143,7 +154,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Carries one direction of one connection, until it ends or its budget is spent.
+/// Carries one direction of one connection, until it ends or its budget is spent. Only what comes down has a budget.
 async fn carry(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
@@ -158,6 +169,9 @@ async fn carry(
             let left = budget
                 .map_or(i64::MAX, |budget| budget.fetch_sub(i64::try_from(read).unwrap(), Ordering::Relaxed));
             if left <= 0 {
+                break;
+            }
+            if budget.is_none() && !state.admits(&buffer[..read]) {
                 break;
             }
             let leaves = direction.leave(read as u64, state.rate);
@@ -185,6 +199,18 @@ async fn carry(
 async fn wait_until(instant: Instant) {
     if instant > Instant::now() + SHORTEST_WAIT {
         tokio::time::sleep_until(instant).await;
+    }
+}
+
+impl State {
+    /// Counts what goes up; false for a request beyond those that the link carries. A client waits for each answer before it
+    /// asks again, so that a request begins a piece.
+    fn admits(&self, piece: &[u8]) -> bool {
+        if !piece.starts_with(b"GET ") && !piece.starts_with(b"HEAD ") {
+            return true;
+        }
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        !matches!(*self.fault.lock().unwrap(), Fault::AfterRequests(most) if before >= most)
     }
 }
 

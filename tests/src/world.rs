@@ -380,6 +380,13 @@ impl Workstation {
         &self.root
     }
 
+    /// Sets a line of its configuration: `disk-reserve = "0 B"`.
+    pub fn configure(&self, line: &str) {
+        let path = self.root.join("client.toml");
+        let known = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{line}\n{known}")).unwrap();
+    }
+
     /// The client's command line, for a test that adds to it.
     pub fn command(&self) -> Command {
         let mut command = Command::new(Programs::built().client());

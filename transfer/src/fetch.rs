@@ -288,6 +288,16 @@ impl Fetcher {
         }
     }
 
+    /// Sends a small JSON document, once: whoever sends it can do without.
+    pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<(), FetchError> {
+        let url = self.upstream.url(path)?;
+        let request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
+        match self.answer(&url, request).await {
+            Ok(_) => Ok(()),
+            Err(Attempt::Final(error) | Attempt::Failed { error, .. }) => Err(error),
+        }
+    }
+
     async fn whole(
         &self,
         url: &reqwest::Url,

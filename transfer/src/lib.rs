@@ -24,7 +24,9 @@ mod tuf_client;
 pub use encoding::EncodedForms;
 pub use fetch::{FetchError, Fetcher, Meter, Upstream};
 pub use metadata_store::{MetadataStore, StoreError};
-pub use network::{Network, RefreshError, fetch_release, kept_network, refresh, refresh_or_keep};
+pub use network::{
+    Network, RefreshError, fetch_release, is_unchanged, kept_network, refresh, refresh_or_keep,
+};
 pub use obtain::{
     Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
     Route, Stock, UsedDelta, WayKind,

@@ -2,7 +2,7 @@
 
 use mirabelle_manifests::network::{
     BRAKE_TARGET, DEPLOYMENT_TARGET, MAX_CATALOGUE_BINS, PACKAGERS_TARGET, brake_role, catalogue_role,
-    deployment_role, target_path,
+    deployment_role, metadata_path, target_path,
 };
 use mirabelle_manifests::tuf::{ClockBehind, MetadataError, RoleName, TargetFile, Targets, TrustedMetadata};
 use mirabelle_manifests::{
@@ -140,6 +140,20 @@ pub async fn refresh(
 ) -> Result<Network, RefreshError> {
     let client = TufClient::refresh(store, Repository::of(fetcher), now).await?;
     Reading { client, fetcher: Some(fetcher), store }.network().await
+}
+
+/// Asks whether the server has another timestamp than the last one of which everything is in `store`: one request, and no
+/// more work than comparing some hundred bytes. Nothing is learnt from the answer but whether a refresh is worth while: what is
+/// there was verified when it came, and is read again by whoever uses it.
+pub async fn is_unchanged(fetcher: &Fetcher, store: &MetadataStore) -> Result<bool, RefreshError> {
+    let Some(complete) = store.last_complete()? else { return Ok(false) };
+    let Some(known) = complete.read(&RoleName::timestamp())? else { return Ok(false) };
+    let path = metadata_path(&RoleName::timestamp(), None);
+    match fetcher.bytes(&path, known.len() as u64).await {
+        Ok(bytes) => Ok(bytes == known),
+        Err(FetchError::TooLong { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As [`refresh`], but when what the server offers has expired, what was verified before is read within its grace:

@@ -210,7 +210,13 @@ fn package_of(release: &ApprovedRelease) -> String {
 
 fn missing_objects(release: &ApprovedRelease, store: &ObjectStore) -> BTreeMap<Digest, u64> {
     let objects = release.objects().into_iter().map(|(digest, object)| (digest, object.size));
-    objects.filter(|(digest, size)| !store.holds(*digest, *size)).collect()
+    lacking(objects.collect(), store)
+}
+
+/// Those of these objects that are not in `store`.
+fn lacking(mut objects: BTreeMap<Digest, u64>, store: &ObjectStore) -> BTreeMap<Digest, u64> {
+    objects.retain(|digest, size| !store.holds(*digest, *size));
+    objects
 }
 
 /// What the server offers; a server without a routes file offers nothing.

@@ -28,7 +28,8 @@ pub(super) fn app(sequence: u64, small_files: u64) -> App {
         let length = SMALL_BYTES[usize::try_from(mixed(number) % 10).unwrap()];
         let picture = mixed(number ^ 0x5_0000) % 100 < PICTURES_OF_100;
         let ending = if picture { "png" } else { "js" };
-        let path = format!("share/part-{}/{}/file-{number}.{ending}", number % 12, number % 97);
+        // Some ten to a directory.
+        let path = format!("share/part-{}/{}/file-{number}.{ending}", number % 12, number / 12 % 25);
         app = app.file(&path, bytes(LIBRARIES + number, sequence, length, !picture));
     }
     app

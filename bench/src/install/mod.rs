@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Only tar and ours.
     #[arg(long)]
     without_peers: bool,
+    /// Makes the world in this directory, which stays, to look closer at afterwards.
+    #[arg(long)]
+    directory: Option<PathBuf>,
     /// Writes the page.
     #[arg(long)]
     page: Option<PathBuf>,
@@ -84,6 +87,9 @@ pub(crate) fn run(arguments: &Arguments) {
     let mut builder = World::new();
     for college in COLLEGES {
         builder = builder.college(college).workstations(runs);
+    }
+    if let Some(directory) = &arguments.directory {
+        builder = builder.directory(directory);
     }
     let mut world = builder.start();
     let work = world.path("bench");

@@ -1,14 +1,16 @@
-//! `install`, `update`, `prepare`, `resume`, `remove`, `rollback`: decide, then act.
+//! `install`, `update`, `prepare`, `remove`, `rollback`: decide, then act.
 
 use std::collections::BTreeSet;
 
 use mirabelle_manifests::{Asker, Instant, PackageName};
-use mirabelle_terminal::Failure;
+use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
-use super::{Begun, Context};
+use super::{Begun, Context, ask};
+use crate::faults::point;
 use crate::generation::Generation;
 use crate::plan::{InstallPlan, Shown};
+use crate::platform;
 use crate::transaction::Source;
 
 /// What a command came to.
@@ -19,36 +21,44 @@ struct Changed {
     plan: Shown,
     /// Files of the machine that were not as they should be, and are now.
     settings: Vec<String>,
+    /// Native packages that count once the machine was restarted.
+    restart: Vec<PackageName>,
     received_bytes: u64,
     /// Since when the catalogue it was decided by has not been renewed; null while it is fresh.
     stale_since: Option<Instant>,
 }
 
-pub(super) async fn install(
-    context: &Context,
-    packages: &BTreeSet<PackageName>,
-    adopt: bool,
-    dry_run: bool,
-) -> Result<(), Failure> {
+/// What somebody asks for.
+pub(super) struct Wish {
+    pub(super) packages: BTreeSet<PackageName>,
+    pub(super) asker: Asker,
+    /// Take over what is there, and run no installer.
+    pub(super) adopt: bool,
+}
+
+pub(super) async fn install(context: &Context, wish: &Wish, dry_run: bool) -> Result<(), Failure> {
+    let Wish { packages, asker, adopt } = wish;
     let config = context.config()?;
     let begun = context.begin(&config)?;
     let (fetcher, network) = context.refresh(&config).await?;
     begun.learn(&network)?;
     let mut known = context.known(network, &config)?;
-    known.asking(packages, Asker::Administrator);
+    known.asking(packages, *asker);
     let plan = InstallPlan::of(known.decide()).only(packages);
     plan.refuse_unless(packages)?;
     let source = Source { fetcher: &fetcher, network: &known.network };
     if !dry_run {
+        // Whoever wants what is there taken over does not want it installed, now or later.
+        if *adopt {
+            begun.executor.refuse_unless_present(&plan, source).await?;
+        }
         // Before anything else: whatever comes between, it is not forgotten.
         let asked = known.state.asked.clone();
         context.layout.change_state(|state| {
             state.asked = asked;
             state.quarantine.retain(|release, _| known.state.quarantine.contains_key(release));
         })?;
-        if adopt {
-            begun.executor.refuse_unless_present(&plan, source).await?;
-        }
+        point("asked").or_fail(|| "cannot remember who asked".to_owned())?;
     }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
     execute(context, &begun, &plan, Some(source), &format!("install {}", names.join(" ")), dry_run).await
@@ -58,11 +68,13 @@ pub(super) async fn install(
 pub(super) async fn update(
     context: &Context,
     packages: &BTreeSet<PackageName>,
+    offline: bool,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let config = context.config()?;
     let begun = context.begin(&config)?;
-    let (fetcher, network) = context.refresh(&config).await?;
+    let (fetcher, network) =
+        if offline { (ask(&config)?, context.kept().await?) } else { context.refresh(&config).await? };
     begun.learn(&network)?;
     let mut known = context.known(network, &config)?;
     let mut first_failure = None;
@@ -108,35 +120,22 @@ pub(super) async fn prepare(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-#[derive(Serialize)]
-struct Resumed {
-    /// What had been interrupted, if something was.
-    interrupted: Option<String>,
-    generation: u64,
-}
-
-/// Finishes what was interrupted, and puts back settings that drifted meanwhile.
-pub(super) fn resume(context: &Context) -> Result<(), Failure> {
-    let config = context.config()?;
-    let interrupted = context.layout.journaled()?.map(|transaction| transaction.reason);
-    let begun = context.begin(&config)?;
-    let resumed = Resumed { interrupted, generation: begun.current.number };
-    context.output.print(&resumed, |resumed| match &resumed.interrupted {
-        Some(reason) => {
-            format!("`{reason}` had been interrupted; generation {} is current", resumed.generation)
-        }
-        None => "nothing had been interrupted".to_owned(),
-    });
-    Ok(())
-}
-
 pub(super) async fn remove(
     context: &Context,
     packages: &BTreeSet<PackageName>,
+    asker: Asker,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let config = context.config()?;
     let begun = context.begin(&config)?;
+    // Whoever is no administrator takes away only what somebody like her asked for.
+    let others = |package: &&PackageName| {
+        asker != Asker::Administrator && begun.state.asked.get(*package).is_none_or(|known| *known > asker)
+    };
+    if let Some(package) = packages.iter().find(others) {
+        return Err(Failure::no(format!("cannot remove `{package}`: it is not yours to remove"))
+            .hint("an administrator of this machine, or an operator of the département, can"));
+    }
     // What was asked for and never came to its end is given up by removing it.
     let given_up = |package: &&PackageName| {
         begun.state.asked.contains_key(*package) && !begun.current.packages.contains_key(*package)
@@ -173,11 +172,18 @@ async fn execute(
         generation: generation.number,
         plan: shown,
         settings: settings.iter().map(ToString::to_string).collect(),
+        restart: context.layout.read_state()?.waiting_for_restart(&platform::boot()),
         received_bytes: received(),
         stale_since: source.and_then(|source| source.network.stale_since()),
     };
     context.output.print(&changed, |changed| {
-        if plan.is_empty() { changed.plan.render() } else { format!("{}\ndone", changed.plan.render()) }
+        let mut lines = vec![changed.plan.render()];
+        lines.extend((!plan.is_empty()).then(|| "done".to_owned()));
+        lines.extend(changed.settings.iter().map(|path| format!("put right: the setting `{path}`")));
+        lines.extend(
+            changed.restart.iter().map(|package| format!("restart the machine to finish `{package}`")),
+        );
+        lines.join("\n")
     });
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! One file per command, or per few that belong together.
 
+mod agent;
 mod change;
 mod config;
 mod enroll;
 mod look;
 mod routes;
 mod run;
+mod status;
+mod support;
 mod tend;
 mod why;
 
@@ -17,6 +20,7 @@ use mirabelle_manifests::{Asker, Decision, Digest, Instant, Machine, MachineStat
 use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
 use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh_or_keep};
 
+use crate::agent::socket;
 use crate::cli::{Cli, Command, Settings};
 use crate::config::Config;
 use crate::generation::Generation;
@@ -185,21 +189,31 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Routes { package } => runtime()?.block_on(routes::run(&context, &package)),
         Command::List => look::list(&context),
         Command::History => look::history(&context),
-        Command::Install { packages, adopt, dry_run } => {
+        Command::Install { packages, on_behalf_of, adopt, dry_run } => {
             let packages: BTreeSet<PackageName> = packages.into_iter().collect();
-            runtime()?.block_on(change::install(&context, &packages, adopt, dry_run))
+            if let Some(answer) = agent::instead(&context, &socket::Request::install(&packages)) {
+                return answer;
+            }
+            let wish = change::Wish { packages, asker: on_behalf_of.into(), adopt };
+            runtime()?.block_on(change::install(&context, &wish, dry_run))
         }
-        Command::Update { packages, dry_run } => {
+        Command::Update { packages, offline, dry_run } => {
             let packages: BTreeSet<PackageName> = packages.into_iter().collect();
-            runtime()?.block_on(change::update(&context, &packages, dry_run))
+            runtime()?.block_on(change::update(&context, &packages, offline, dry_run))
         }
         Command::Prepare => runtime()?.block_on(change::prepare(&context)),
-        Command::Resume => change::resume(&context),
-        Command::Plan => runtime()?.block_on(why::plan(&context)),
+        Command::Resume { before_login } => runtime()?.block_on(agent::resume(&context, before_login)),
+        Command::Plan { refresh } => runtime()?.block_on(why::plan(&context, refresh)),
         Command::Why { package } => runtime()?.block_on(why::why(&context, &package)),
-        Command::Remove { packages, dry_run } => {
+        Command::Agent => agent::run(&context),
+        Command::Status => status::run(&context),
+        Command::SupportBundle { output } => support::run(&context, &output),
+        Command::Remove { packages, on_behalf_of, dry_run } => {
             let packages: BTreeSet<PackageName> = packages.into_iter().collect();
-            runtime()?.block_on(change::remove(&context, &packages, dry_run))
+            if let Some(answer) = agent::instead(&context, &socket::Request::remove(&packages)) {
+                return answer;
+            }
+            runtime()?.block_on(change::remove(&context, &packages, on_behalf_of.into(), dry_run))
         }
         Command::Rollback { dry_run } => change::rollback(&context, dry_run),
         Command::Verify => tend::verify(&context),

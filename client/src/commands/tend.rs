@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Context, ask};
 use crate::config::Config;
 use crate::generation::{Generation, Installed};
+use crate::native;
 use crate::release_tree::{self, Fault};
 use crate::settings::MachineSettings;
 
@@ -30,6 +31,10 @@ pub(super) fn verify(context: &Context) -> Result<(), Failure> {
         verified.files += release.entries.len();
         verified.faults.extend(faults.iter().map(|fault| describe(package, fault)));
     }
+    let missing = native::missing(&context.layout, &current)?;
+    verified.faults.extend(
+        missing.iter().map(|step| format!("{}: its native package is not on the machine", step.package)),
+    );
     // A workstation that was never enrolled has set nothing.
     if let Ok(config) = context.config() {
         let settings = MachineSettings {
@@ -96,6 +101,14 @@ pub(super) async fn repair(context: &Context) -> Result<(), Failure> {
             Ok(faults) => repaired.repaired.extend(faults),
             Err(failure) => {
                 first_failure.get_or_insert(failure);
+            }
+        }
+    }
+    for step in native::missing(&context.layout, &begun.current)? {
+        match native::make(&context.layout, &step, false) {
+            Ok(_) => repaired.repaired.push(format!("the native package of `{}`", step.package)),
+            Err(failure) => {
+                first_failure.get_or_insert(failure.into());
             }
         }
     }

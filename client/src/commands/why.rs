@@ -62,9 +62,10 @@ pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn plan(context: &Context) -> Result<(), Failure> {
+pub(super) async fn plan(context: &Context, refresh: bool) -> Result<(), Failure> {
     let config = context.config()?;
-    let outlook = context.known(context.kept().await?, &config)?.outlook(&context.layout);
+    let network = if refresh { context.refresh(&config).await?.1 } else { context.kept().await? };
+    let outlook = context.known(network, &config)?.outlook(&context.layout);
     context.output.print(&outlook, |outlook| {
         let mut table =
             Table::new(["what", "package", "version", "size", "until", "ready", "why"]).right([3]);

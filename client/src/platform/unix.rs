@@ -76,6 +76,29 @@ pub(crate) fn mode_and_owner(metadata: &std::fs::Metadata) -> (u32, u32, u32) {
     (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
 }
 
+/// What tells this run of the machine from those before; nothing, where the system does not say.
+pub(crate) fn boot() -> String {
+    let id = durable::read_if_present(Path::new("/proc/sys/kernel/random/boot_id"), 64);
+    String::from_utf8_lossy(&id.ok().flatten().unwrap_or_default()).trim().to_owned()
+}
+
+/// When a process was started, in words that no other process with its number has; nothing for one that has ended.
+pub(crate) fn started(pid: u32) -> Option<String> {
+    let stat = durable::read_if_present(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()??;
+    // proc_pid_stat(5): the second field is a name in parentheses, and may hold anything; then the state, and so on.
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    let since_boot = fields.nth(18)?;
+    (!ended).then(|| format!("{} {since_boot}", boot()))
+}
+
+/// A file that is on no disk, and gone when it is closed.
+pub(crate) fn scratch() -> io::Result<std::fs::File> {
+    let file = rustix::fs::memfd_create("mirabelle", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(file.into())
+}
+
 /// The room on a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiskSpace {
@@ -89,4 +112,10 @@ pub(crate) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     let found = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(DiskSpace { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
+}
+
+/// True when this process may change what is in `directory`, or make it.
+pub(crate) fn may_write(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
 }

@@ -1,7 +1,8 @@
 //! Objects on their way into a store.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_manifests::Digest;
@@ -13,6 +14,9 @@ use crate::durable;
 /// A batch larger than this should be committed: what a power cut may cost stays small.
 const BATCH_BYTES: u64 = 256 << 20;
 const BATCH_OBJECTS: usize = 2000;
+/// Objects from this size on begin their way to the disk as soon as they are taken, so that it is busy while the next ones
+/// are decoded and hashed; smaller ones are laid out better by the sync, all at once.
+const WRITTEN_EARLY_BYTES: u64 = 64 << 10;
 
 /// Objects on their way into a store. Dropped without [`Batch::commit`], it leaves nothing behind.
 #[must_use = "objects are in the store only after `commit`"]
@@ -79,6 +83,9 @@ impl Batch {
         path: tempfile::TempPath,
     ) -> Result<(), ObjectError> {
         set_mode(&path, 0o444)?;
+        if size >= WRITTEN_EARLY_BYTES {
+            durable::begin_writing(&path)?;
+        }
         self.bytes += size;
         self.staged.push(Staged { object, form, path });
         Ok(())
@@ -104,10 +111,14 @@ impl Batch {
             return Ok(());
         }
         durable::sync_file_system(&self.store.root)?;
+        let mut made: BTreeSet<PathBuf> = BTreeSet::new();
         for Staged { object, form, path: temporary } in self.staged {
             let path = self.store.path_as(object, form);
-            if let Some(directory) = path.parent() {
+            if let Some(directory) = path.parent()
+                && !made.contains(directory)
+            {
                 fs::create_dir_all(directory)?;
+                made.insert(directory.to_owned());
             }
             temporary.persist(&path).map_err(|error| error.error)?;
             if form == Form::Zstd {

@@ -90,14 +90,13 @@ impl Audience {
                 }))
     }
 
-    /// True when every workstation of `college` that belongs to `other` belongs to this one too, as far as the lists alone
-    /// say so.
-    pub fn includes_all_of(&self, other: &Self, college: &SiteId) -> bool {
+    /// True when every workstation that belongs to `other` belongs to this one too, as far as the lists alone say so.
+    pub fn includes_all_of(&self, other: &Self) -> bool {
         fn wider<T: Ord>(list: &BTreeSet<T>, other: &BTreeSet<T>) -> bool {
             list.is_empty() || (!other.is_empty() && other.is_subset(list))
         }
         let runs = |platform: &Platform| self.platforms.iter().any(|own| own.runs_on(platform));
-        (self.colleges.is_empty() || self.colleges.contains(college))
+        wider(&self.colleges, &other.colleges)
             && wider(&self.groups, &other.groups)
             && wider(&self.machines, &other.machines)
             && wider(&self.rooms, &other.rooms)
@@ -105,6 +104,11 @@ impl Audience {
             && (self.platforms.is_empty()
                 || runs(&Platform::any())
                 || (!other.platforms.is_empty() && other.platforms.iter().all(runs)))
+    }
+
+    /// Those of it that are in `college`.
+    pub fn within(&self, college: &SiteId) -> Self {
+        Self { colleges: [college.clone()].into(), ..self.clone() }
     }
 
     /// How closely it is drawn: machines before rooms, rooms before tags, tags before colleges, colleges before systems; a

@@ -1,28 +1,19 @@
-//! Hours: when a workstation may work, when a lesson has it, when it is switched off and woken.
+//! Hours as the deployment says them: lessons, windows, holidays, hours of shutdown and waking, for audiences.
 //!
-//! The deployment says them for audiences, every member by itself; for one workstation they come together in a
-//! [`Timetable`], each member from the closest audience that gives it. All times are those of the college's clocks, with
-//! their summer time: the rules are those that came with this program (`jiff`), and no file of the machine is read.
+//! Every member is said by itself; what is missing is said by a wider audience. For one workstation they come together in
+//! a `Timetable`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ToSpan};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::audience::{Audience, Groups, Machine};
-use crate::Instant;
+use super::audience::Audience;
 
-/// How far ahead one looks for the next window, shutdown or start: past the longest holidays.
-const HORIZON_DAYS: u32 = 100;
 /// The most minutes that an evening may begin before the hour.
 const MAX_EVENING_MINUTES: u32 = 240;
-/// Minutes before the hour at which the evening begins, where the deployment does not say.
-const EVENING_MINUTES: u32 = 30;
-/// Minutes without a touch after which nobody is working.
-const IDLE_MINUTES: u32 = 20;
 
 /// Hours for some workstations. What is missing is said by a wider audience, or by nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,14 +99,28 @@ impl Day {
     /// Every day.
     pub const ALL: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
 
-    fn of(weekday: Weekday) -> Self {
+    pub(super) fn of(weekday: Weekday) -> Self {
         Self::ALL[usize::try_from(weekday.to_monday_zero_offset()).unwrap_or(0)]
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mon => "mon",
+            Self::Tue => "tue",
+            Self::Wed => "wed",
+            Self::Thu => "thu",
+            Self::Fri => "fri",
+            Self::Sat => "sat",
+            Self::Sun => "sun",
+        })
     }
 }
 
 /// A time of the day, to the minute: `17:30`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Clock(Time);
+pub struct Clock(pub(super) Time);
 
 /// Why a text is no time of the day.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,198 +176,14 @@ impl Hours {
         if let Some(span) = spans.into_iter().find(|span| span.from == span.to || span.days.is_empty()) {
             return Some(format!("{} to {} is no time, or is on no day", span.from, span.to));
         }
+        let moments = self.shutdown.iter().chain(&self.wake).flatten();
+        if let Some(moment) = moments.into_iter().find(|moment| moment.days.is_empty()) {
+            return Some(format!("{} is on no day", moment.at));
+        }
         let holidays = self.holidays.iter().flatten();
         if let Some(holiday) = holidays.into_iter().find(|holiday| holiday.from > holiday.to) {
             return Some(format!("`{}` ends before it begins", holiday.name));
         }
         None
-    }
-}
-
-/// The hours of one workstation.
-#[derive(Clone, Debug)]
-pub struct Timetable {
-    zone: TimeZone,
-    lessons: Vec<Span>,
-    windows: Option<Vec<Span>>,
-    holidays: Vec<Holiday>,
-    shutdown: Vec<Moment>,
-    wake: Vec<Moment>,
-    evening: SignedDuration,
-    idle: SignedDuration,
-}
-
-/// From when to when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Between {
-    /// From.
-    pub from: Instant,
-    /// Until, exclusive.
-    pub to: Instant,
-}
-
-impl Timetable {
-    /// The hours of `machine`: each member from the closest audience that gives it, of two that are equally close from the
-    /// later.
-    pub fn of(hours: &[Hours], machine: &Machine, groups: &Groups) -> Self {
-        let mut own: Vec<&Hours> = hours.iter().filter(|hours| hours.to.includes(machine, groups)).collect();
-        // Stable: of two that are equally close, the later stays later.
-        own.sort_by_key(|hours| hours.to.closeness(groups));
-        fn closest<'a, T>(own: &[&'a Hours], member: impl Fn(&'a Hours) -> Option<&'a T>) -> Option<&'a T> {
-            own.iter().rev().find_map(|hours| member(hours))
-        }
-        let zone = closest(&own, |hours| hours.time_zone.as_ref());
-        let minutes = |member: Option<&u32>, default: u32| {
-            SignedDuration::from_mins(member.copied().unwrap_or(default).into())
-        };
-        Self {
-            zone: zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC),
-            lessons: closest(&own, |hours| hours.lessons.as_ref()).cloned().unwrap_or_default(),
-            windows: closest(&own, |hours| hours.windows.as_ref()).cloned(),
-            holidays: closest(&own, |hours| hours.holidays.as_ref()).cloned().unwrap_or_default(),
-            shutdown: closest(&own, |hours| hours.shutdown.as_ref()).cloned().unwrap_or_default(),
-            wake: closest(&own, |hours| hours.wake.as_ref()).cloned().unwrap_or_default(),
-            evening: minutes(closest(&own, |hours| hours.evening_minutes.as_ref()), EVENING_MINUTES),
-            idle: minutes(closest(&own, |hours| hours.idle_minutes.as_ref()), IDLE_MINUTES),
-        }
-    }
-
-    /// The lesson at `now`, if there is one.
-    pub fn lesson(&self, now: Instant) -> Option<Between> {
-        self.span_at(&self.lessons, now, |date| !self.is_holiday(date))
-    }
-
-    /// The window that `now` lies in, if it does: one may install until it ends, or the next lesson begins.
-    pub fn window(&self, now: Instant) -> Option<Between> {
-        if self.lesson(now).is_some() {
-            return None;
-        }
-        let lesson = self.next(&self.lessons, now, |date| !self.is_holiday(date)).map(|lesson| lesson.from);
-        let window = match &self.windows {
-            None => Between { from: now, to: Instant::MAX },
-            Some(windows) => self.span_at(windows, now, |_| true)?,
-        };
-        Some(Between { to: window.to.min(lesson.unwrap_or(Instant::MAX)), ..window })
-    }
-
-    /// When one may next install: `now`, if one may already; none within the hundred days that are looked at.
-    pub fn next_window(&self, now: Instant) -> Option<Instant> {
-        let mut at = now;
-        // Each round leaves a lesson or reaches the next window: few are needed.
-        for _ in 0..HORIZON_DAYS {
-            if self.window(at).is_some() {
-                return Some(at);
-            }
-            at = match (self.lesson(at), &self.windows) {
-                (Some(lesson), _) => lesson.to,
-                (None, Some(windows)) => self.next(windows, at, |_| true)?.from,
-                (None, None) => return Some(at),
-            };
-        }
-        None
-    }
-
-    /// The next hour of shutdown after `now`.
-    pub fn shutdown_after(&self, now: Instant) -> Option<Instant> {
-        self.moments(&self.shutdown, now).find(|moment| *moment > now)
-    }
-
-    /// The last hour of shutdown, at `now` or before, within a day.
-    pub fn shutdown_before(&self, now: Instant) -> Option<Instant> {
-        let yesterday = now.checked_sub(SignedDuration::from_hours(24)).ok()?;
-        self.moments(&self.shutdown, yesterday).take_while(|moment| *moment <= now).last()
-    }
-
-    /// When the machine is woken next, after `now`.
-    pub fn wake_after(&self, now: Instant) -> Option<Instant> {
-        self.moments(&self.wake, now).find(|moment| *moment > now)
-    }
-
-    /// How long before its hour an evening begins.
-    pub fn evening(&self) -> SignedDuration {
-        self.evening
-    }
-
-    /// How long nobody must have touched a machine that is still on after its hour.
-    pub fn idle(&self) -> SignedDuration {
-        self.idle
-    }
-
-    /// The college's time zone.
-    pub fn zone(&self) -> &TimeZone {
-        &self.zone
-    }
-
-    fn is_holiday(&self, date: Date) -> bool {
-        self.holidays.iter().any(|holiday| (holiday.from..=holiday.to).contains(&date))
-    }
-
-    fn instant(&self, date: Date, clock: Clock) -> Option<Instant> {
-        // A time that summer time skips is taken an hour later, one that comes twice the first time.
-        date.to_datetime(clock.0).to_zoned_datetime(self.zone.clone()).ok().map(|zoned| zoned.timestamp())
-    }
-
-    /// The days from the one before `now` on: what began the evening before may go on past midnight.
-    fn days(&self, now: Instant) -> impl Iterator<Item = Date> + use<> {
-        let today = now.to_zoned_datetime(self.zone.clone()).date();
-        let first = today.yesterday().unwrap_or(today);
-        (0..HORIZON_DAYS).filter_map(move |days| first.checked_add(i64::from(days).days()).ok())
-    }
-
-    /// The spans that begin on a day which `counts`, day by day.
-    fn spans<'a>(
-        &'a self,
-        spans: &'a [Span],
-        now: Instant,
-        counts: impl Fn(Date) -> bool + 'a,
-    ) -> impl Iterator<Item = Between> + 'a {
-        self.days(now).filter(move |date| counts(*date)).flat_map(move |date| {
-            let today = Day::of(date.weekday());
-            spans.iter().filter(move |span| span.days.contains(&today)).filter_map(move |span| {
-                let last = if span.to <= span.from { date.tomorrow().ok()? } else { date };
-                Some(Between { from: self.instant(date, span.from)?, to: self.instant(last, span.to)? })
-            })
-        })
-    }
-
-    fn span_at(&self, spans: &[Span], now: Instant, counts: impl Fn(Date) -> bool) -> Option<Between> {
-        let around = |between: &Between| between.from <= now && now < between.to;
-        // Yesterday's and today's.
-        let found: Vec<Between> = self
-            .spans(spans, now, counts)
-            .take_while(|between| between.from <= now + SignedDuration::from_hours(24))
-            .filter(around)
-            .collect();
-        let from = found.iter().map(|between| between.from).min()?;
-        let to = found.iter().map(|between| between.to).max()?;
-        Some(Between { from, to })
-    }
-
-    fn next(&self, spans: &[Span], now: Instant, counts: impl Fn(Date) -> bool) -> Option<Between> {
-        if spans.is_empty() {
-            return None;
-        }
-        // The first day that has one after `now`, and of that day the earliest.
-        let mut first: Option<Between> = None;
-        for between in self.spans(spans, now, counts).filter(|between| between.from > now) {
-            match first {
-                Some(known) if between.from > known.from + SignedDuration::from_hours(24) => break,
-                Some(known) if known.from <= between.from => {}
-                _ => first = Some(between),
-            }
-        }
-        first
-    }
-
-    /// The moments from the day before `now` on, in order.
-    fn moments<'a>(&'a self, moments: &'a [Moment], now: Instant) -> impl Iterator<Item = Instant> + 'a {
-        self.days(now).take(if moments.is_empty() { 0 } else { 16 }).flat_map(move |date| {
-            let today = Day::of(date.weekday());
-            let days = moments.iter().filter(move |moment| moment.days.contains(&today));
-            let mut instants: Vec<Instant> =
-                days.filter_map(|moment| self.instant(date, moment.at)).collect();
-            instants.sort_unstable();
-            instants
-        })
     }
 }

@@ -8,6 +8,7 @@ mod audience;
 mod hours;
 mod owed;
 mod rollout;
+mod timetable;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +21,9 @@ use crate::catalogue::CatalogueEntry;
 use crate::names::{GroupName, PackageName, SiteId, ValueName, Version};
 
 pub use self::audience::{Audience, Closeness, Groups, Machine};
-pub use self::hours::{Between, Clock, ClockError, Day, Holiday, Hours, Moment, Span, Timetable};
+pub use self::hours::{Clock, ClockError, Day, Holiday, Hours, Moment, Span};
 pub use self::rollout::{Place, Ring, Rollout};
+pub use self::timetable::{Between, Timetable};
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,7 +298,8 @@ impl Deployment {
         self.assignments.push(assignment);
     }
 
-    fn checked(self) -> Result<Self, DeploymentError> {
+    /// Itself, if it can be followed.
+    pub fn checked(self) -> Result<Self, DeploymentError> {
         for (name, group) in &self.groups {
             if !group.groups.is_empty() {
                 return Err(DeploymentError::NestedGroup(name.clone()));

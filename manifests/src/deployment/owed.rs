@@ -2,7 +2,8 @@
 //!
 //! Invariant: whatever `decide/` lets a workstation of the college install at some moment is owed at that moment. A node
 //! knows no rooms, tags or machines: it holds what any could be told. What a closer line overrules for the whole college
-//! is not owed.
+//! is not owed. Of what a release requires, the newest that does is owed: a workstation that must go further back for it (the
+//! brake holds the newest, another package conflicts with it) may find that its node does not have that, and waits.
 
 use std::collections::BTreeMap;
 
@@ -28,15 +29,17 @@ impl Deployment {
     ) -> Vec<&'a CatalogueEntry> {
         let mut owed = Owed::new();
         for assignment in self.counting_at(college) {
-            for platform in catalogue.platforms(&assignment.package) {
-                if !assignment.is_about(platform) {
+            // `any` stands for the systems that the package has no release of their own for.
+            for system in catalogue.platforms(&assignment.package) {
+                if !assignment.is_about(system) {
                     continue;
                 }
+                let releases = running_on(catalogue, &assignment.package, system);
                 if let Some(sequence) = assignment.track.pinned(now) {
-                    owed.extend(catalogue.get(&assignment.package, platform, sequence).map(keyed));
+                    owed.extend(releases.get(&sequence).copied().map(keyed));
                     continue;
                 }
-                for entry in catalogue.releases(&assignment.package, platform).rev() {
+                for entry in releases.into_values().rev() {
                     owed.extend([keyed(entry)]);
                     if self.is_open_to_all(assignment, entry, now) {
                         break;
@@ -78,9 +81,9 @@ impl Deployment {
         let mut counting = Vec::new();
         for lines in lines.into_values() {
             let overruled = |number: usize, closeness: Closeness, assignment: &Assignment| {
+                let here = assignment.to.within(college);
                 lines.iter().enumerate().any(|(other_number, (other_closeness, other))| {
-                    (closeness, number) < (*other_closeness, other_number)
-                        && other.to.includes_all_of(&assignment.to, college)
+                    (closeness, number) < (*other_closeness, other_number) && other.to.includes_all_of(&here)
                 })
             };
             counting.extend(lines.iter().enumerate().filter_map(|(number, (closeness, assignment))| {
@@ -107,6 +110,17 @@ impl Assignment {
             || *platform == Platform::any()
             || own.iter().any(|audience| audience.runs_on(platform))
     }
+}
+
+/// The releases of a package that a machine of this system runs, by their sequence: one for exactly this system before one
+/// for all.
+fn running_on<'a>(
+    catalogue: &'a Catalogue,
+    package: &PackageName,
+    system: &Platform,
+) -> BTreeMap<u64, &'a CatalogueEntry> {
+    let of = |platform| catalogue.releases(package, platform).map(|entry| (entry.listing.sequence, entry));
+    of(&Platform::any()).chain(of(system)).collect()
 }
 
 /// What the releases owed require is owed too: of each relation the newest release that it covers, even where an older one

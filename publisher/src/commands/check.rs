@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
 use mirabelle_keys::{KeyId, PublicKey};
 use mirabelle_manifests::network::{
     BRAKE_TARGET, DEPLOYMENT_TARGET, brake_role, catalogue_role, deployment_role, metadata_path,
@@ -12,46 +11,17 @@ use mirabelle_manifests::network::{
 use mirabelle_manifests::tuf::{Document, RoleKeys, RoleName, Root, Snapshot, Targets, Timestamp};
 use mirabelle_manifests::{Brake, Catalogue, Deployment, Instant};
 use mirabelle_terminal::{Failure, OrFail, Table};
-use serde::Serialize;
 
 use super::Context;
 use super::draft::who;
 use crate::cli::Check;
+use crate::findings::Findings;
+use crate::policy::doubts;
 use crate::repository::{Repository, read_document};
 use crate::submission::read_catalogue;
 
 /// A step of the sequence this many times as large as any before it is more likely a slip of the finger.
 const LONG_STEP: u64 = 1000;
-
-#[derive(Serialize)]
-struct Finding {
-    problem: bool,
-    about: String,
-    text: String,
-}
-
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn problem(&mut self, about: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Finding { problem: true, about: about.into(), text: text.into() });
-    }
-
-    fn warn(&mut self, about: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Finding { problem: false, about: about.into(), text: text.into() });
-    }
-
-    /// An expiry that is past, or nearer than `days`.
-    fn expiry(&mut self, about: impl Into<String>, expires: Instant, now: Instant, days: u16, remedy: &str) {
-        let near = now + SignedDuration::from_hours(24 * i64::from(days));
-        if expires <= now {
-            self.problem(about, format!("expired {expires:.0}; {remedy}"));
-        } else if expires <= near {
-            self.warn(about, format!("expires {expires:.0}; {remedy}"));
-        }
-    }
-}
 
 pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
     let repository = context.repository()?;
@@ -75,8 +45,7 @@ pub(super) fn run(context: &Context, arguments: &Check) -> Result<(), Failure> {
         }
         let mut table = Table::new(["", "about", "what"]);
         for finding in findings {
-            let kind = if finding.problem { "PROBLEM" } else { "warning" };
-            table.row([kind.to_owned(), finding.about.clone(), finding.text.clone()]);
+            table.row([finding.kind().to_owned(), finding.about.clone(), finding.text.clone()]);
         }
         table.render()
     });
@@ -283,12 +252,7 @@ fn deployed(
 ) -> Result<(), Failure> {
     let policy = repository.only_target(&deployment_role(), DEPLOYMENT_TARGET)?;
     let policy = Deployment::parse(&policy).or_fail(|| "the deployment cannot be read".to_owned())?;
-    for (assignment, _) in policy.not_approved(catalogue, now) {
-        findings.problem(
-            format!("{}, {}", assignment.package, assignment.track),
-            "is deployed, and not approved: every college passes it over",
-        );
-    }
+    findings.0.extend(doubts(catalogue, &policy, &policy, now).0);
     let brake = repository.only_target(&brake_role(), BRAKE_TARGET)?;
     let brake = Brake::parse(&brake).or_fail(|| "the brake cannot be read".to_owned())?;
     for pause in &brake.paused {

@@ -1,10 +1,14 @@
-//! `deploy`: an operator's signature under what goes where.
+//! `deploy`: what goes where, how and when, under an operator's signature.
+//!
+//! One way for every change: from the deployment that is signed to a new one; what that changes, in words; what is doubtful
+//! about it; and then the signature. Everything before it is said before a key is asked for.
+
+mod change;
+mod edit;
 
 use mirabelle_manifests::network::{DEPLOYMENT_TARGET, deployment_role};
-use mirabelle_manifests::tuf::TargetFile;
-use mirabelle_manifests::{
-    Assignment, AssignmentMode, Audience, Deployment, Platform, SiteId, TargetPath, Track,
-};
+use mirabelle_manifests::tuf::{TargetFile, Targets};
+use mirabelle_manifests::{Deployment, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -12,82 +16,107 @@ use super::Context;
 use super::draft::who;
 use crate::cli::Deploy;
 use crate::drafts::Outcome;
+use crate::findings::Finding;
 use crate::keyfile;
+use crate::policy::{MAX_POLICY_BYTES, Touched, doubts, write};
+use crate::repository::Repository;
+use crate::review::visible;
+use crate::submission::read_catalogue;
+use crate::words::policy::changes;
 
+/// What a change comes to.
 #[derive(Serialize)]
 struct Deployed {
-    release: String,
-    to: Audience,
+    /// What it is called in one sentence.
+    #[serde(skip)]
+    subject: String,
+    changes: Vec<String>,
+    touches: Touched,
+    findings: Vec<Finding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<Outcome>,
 }
 
-pub(super) fn run(context: &mut Context, arguments: Deploy) -> Result<(), Failure> {
+pub(super) fn run(context: &mut Context, arguments: &Deploy) -> Result<(), Failure> {
     let repository = context.repository()?;
-    let _lock = repository.lock()?;
-    let role = deployment_role();
-    let what = || "cannot change the deployment".to_owned();
+    let before = Deployment::parse(&repository.only_target(&deployment_role(), DEPLOYMENT_TARGET)?)
+        .or_fail(|| "cannot read the deployment".to_owned())?;
+    if arguments.show {
+        let text = write(&before).or_fail(|| "cannot show the deployment".to_owned())?;
+        context.output.print(&before, |_| text);
+        return Ok(());
+    }
 
     // Decide.
-    let entry = repository.approved(&arguments.release.release, arguments.release.platform.as_ref())?;
-    let mut to = Audience::colleges(colleges(arguments.colleges)?);
-    if entry.listing.platform != Platform::any() {
-        to.platforms.insert(entry.listing.platform.clone());
+    let _lock = repository.lock()?;
+    let catalogue = read_catalogue(&repository.catalogue()?)?;
+    let (subject, new) = change::change(arguments, &before, &catalogue, context.now)?;
+    let mut deployed = Deployed {
+        subject,
+        changes: changes(&before, &new).iter().map(|line| visible(line)).collect(),
+        touches: Touched::between(&before, &new),
+        findings: doubts(&catalogue, &before, &new, context.now).0,
+        signed: None,
+    };
+    if deployed.changes.is_empty() && before == new {
+        context.output.print(&deployed, |_| "nothing changes".to_owned());
+        return Ok(());
     }
-    let bytes = repository.only_target(&role, DEPLOYMENT_TARGET)?;
-    let mut deployment = Deployment::parse(&bytes).or_fail(what)?;
-    deployment.assign(Assignment {
-        deadline: None,
-        mode: if arguments.available { AssignmentMode::Available } else { AssignmentMode::Required },
-        package: entry.listing.name.clone(),
-        rollout: None,
-        since: Some(context.now),
-        to: to.clone(),
-        track: Track::Pinned {
-            sequence: entry.listing.sequence,
-            until: None,
-            version: entry.listing.version.clone(),
-        },
-    });
 
     // Act.
-    let mut signed = None;
     if !arguments.dry_run {
-        if arguments.discard_draft {
-            repository.drop_draft(&role, context.now)?;
+        if !context.output.is_json() {
+            eprint!("{}", deployed.said());
         }
-        let bytes = deployment.to_bytes().or_fail(what)?;
-        Deployment::parse(&bytes).or_fail(what)?;
-        let path = TargetPath::new(DEPLOYMENT_TARGET);
-        repository.put_target(&path, &bytes)?;
-        let mut document = repository.role::<mirabelle_manifests::tuf::Targets>(&role)?.signed;
-        document.targets.insert(path, TargetFile::of(&bytes, None));
-        let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
-        repository.check_holders(std::slice::from_ref(&role), &keys)?;
-        signed = Some(repository.propose(&role, &document, &keys, context.now)?);
+        deployed.signed = Some(sign(context, &repository, arguments, &new)?);
     }
-    let release = format!("{} {}", entry.listing.name, entry.listing.version);
-    context.output.print(&Deployed { release, to, signed }, |deployed| {
-        let place = &deployed.to;
+    context.output.print(&deployed, |deployed| {
+        let subject = &deployed.subject;
         match &deployed.signed {
-            None => format!("would deploy `{}` to {place}", deployed.release),
-            Some(Outcome::Complete { .. }) => {
-                format!("deployed `{}` to {place}; `publish` makes it known", deployed.release)
-            }
-            Some(Outcome::Waiting(progress)) => {
-                format!("`{}` to {place} waits: {}", deployed.release, who(progress))
-            }
+            None => format!("{}would deploy {subject}", deployed.said()),
+            Some(Outcome::Complete { .. }) => format!("deployed {subject}; `publish` makes it known"),
+            Some(Outcome::Waiting(progress)) => format!("{subject} waits: {}", who(progress)),
         }
     });
     Ok(())
 }
 
-fn colleges(codes: Vec<SiteId>) -> Result<Vec<SiteId>, Failure> {
-    if !codes.iter().any(|code| code.as_str() == "all") {
-        return Ok(codes);
+/// Puts the new deployment before its operators' role, signed with the keys that are at hand.
+fn sign(
+    context: &mut Context,
+    repository: &Repository,
+    arguments: &Deploy,
+    new: &Deployment,
+) -> Result<Outcome, Failure> {
+    let role = deployment_role();
+    let bytes = new.to_bytes().or_fail(|| "cannot write the deployment".to_owned())?;
+    if bytes.len() as u64 > MAX_POLICY_BYTES {
+        return Err(Failure::no(format!("the deployment would take more than {MAX_POLICY_BYTES} bytes"))
+            .hint("say for groups what is said for many machines one by one"));
     }
-    if codes.len() > 1 {
-        return Err(Failure::usage("`all` colleges leaves no others to name"));
+    if arguments.discard_draft {
+        repository.drop_draft(&role, context.now)?;
     }
-    Ok(Vec::new())
+    let path = TargetPath::new(DEPLOYMENT_TARGET);
+    repository.put_target(&path, &bytes)?;
+    let mut document = repository.role::<Targets>(&role)?.signed;
+    document.targets.insert(path, TargetFile::of(&bytes, None));
+    let keys = keyfile::open_all(&arguments.keys, &mut context.passphrase)?;
+    repository.check_holders(std::slice::from_ref(&role), &keys)?;
+    repository.propose(&role, &document, &keys, context.now)
+}
+
+impl Deployed {
+    /// What changes, and what is doubtful about it.
+    fn said(&self) -> String {
+        let mut lines = self.changes.clone();
+        lines.push(self.touches.words());
+        lines.extend(
+            self.findings
+                .iter()
+                .map(|finding| visible(&format!("{}: {}: {}", finding.kind(), finding.about, finding.text))),
+        );
+        lines.push(String::new());
+        lines.join("\n")
+    }
 }

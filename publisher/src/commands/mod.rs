@@ -73,7 +73,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(arguments) => submit::run(context, &arguments),
         Command::Review(arguments) => review::run(context, &arguments),
         Command::Approve(arguments) => approve::run(context, &arguments),
-        Command::Deploy(arguments) => deploy::run(context, arguments),
+        Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Pause(arguments) => brake::run(context, &arguments, true),
         Command::Resume(arguments) => brake::run(context, &arguments, false),
         Command::Packager(command) => packager::run(context, command),

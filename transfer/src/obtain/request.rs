@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 use super::delta::{self, UsedDelta};
 use super::plan::{Way, WayKind, Words};
 use super::search::{Chain, Edge, Ground, Search};
-use super::{ObtainError, ObtainPlan, PassedOver, ReleasePlan, missing_objects, routes_of};
+use super::{ObtainError, ObtainPlan, PassedOver, ReleasePlan, lacking, routes_of};
 use crate::fetch::{FetchError, Fetcher};
 use crate::network::{Network, RefreshError, approved, fetch_release};
 
@@ -64,6 +64,10 @@ pub struct ReleaseRequest<'a> {
     stock: Stock,
     /// Releases of the package and platform that are held whole.
     held: BTreeMap<Digest, Vec<u8>>,
+    /// Their objects, with sizes, which are not looked for again: whoever asks keeps sweeps out.
+    here: BTreeMap<Digest, u64>,
+    /// What the manifest's release lacks, once it was looked for, and until something is taken in.
+    lacks: Option<BTreeMap<Digest, u64>>,
     /// All that are approved.
     known: BTreeMap<Digest, &'a CatalogueEntry>,
     manifest: Option<(Arc<ApprovedRelease>, Vec<u8>)>,
@@ -116,13 +120,12 @@ impl<'a> ReleaseRequest<'a> {
             .collect();
         held.sort_by_key(|held| known[&held.release].listing.sequence.abs_diff(listing.sequence));
         held.truncate(MAX_HELD);
-        let held = match &stock {
+        let (held, here) = match &stock {
             Stock::Store(store) => {
                 let store = store.clone();
-                spawn_blocking(move || held.into_iter().filter(|held| is_whole(held, &store)).collect())
-                    .await?
+                spawn_blocking(move || whole(held, &store)).await?
             }
-            Stock::Supposed(_) => held,
+            Stock::Supposed(_) => (held, BTreeMap::new()),
         };
         let manifest = match manifest {
             Some(bytes) => Some((Arc::new(approved(&bytes, network, entry)?), bytes)),
@@ -134,6 +137,8 @@ impl<'a> ReleaseRequest<'a> {
             entry,
             stock,
             held: held.into_iter().map(|held| (held.release, held.bytes)).collect(),
+            here,
+            lacks: None,
             known,
             manifest,
             routes: BTreeMap::new(),
@@ -255,6 +260,7 @@ impl<'a> ReleaseRequest<'a> {
     ) -> Result<Option<Vec<UsedDelta>>, ObtainError> {
         let mut used: Vec<UsedDelta> = Vec::new();
         let mut manifest: Option<Vec<u8>> = None;
+        self.lacks = None;
         for hop in &chain.hops {
             // The search steps on approved releases only.
             let Some(to) = self.known.get(&hop.to).copied() else { continue };
@@ -355,17 +361,26 @@ impl<'a> ReleaseRequest<'a> {
         Ok(())
     }
 
-    async fn missing(&self, release: &Arc<ApprovedRelease>) -> Result<BTreeMap<Digest, u64>, ObtainError> {
-        match &self.stock {
-            Stock::Store(store) => {
-                let (release, store) = (release.clone(), store.clone());
-                Ok(spawn_blocking(move || missing_objects(&release, &store)).await?)
-            }
-            Stock::Supposed(objects) => {
-                let needed = release.objects().into_iter().filter(|(object, _)| !objects.contains(object));
-                Ok(needed.map(|(object, found)| (object, found.size)).collect())
-            }
+    /// What is missing of `release`, which is that of the manifest.
+    async fn missing(
+        &mut self,
+        release: &Arc<ApprovedRelease>,
+    ) -> Result<BTreeMap<Digest, u64>, ObtainError> {
+        if let Some(lacks) = &self.lacks {
+            return Ok(lacks.clone());
         }
+        let objects = release.objects().into_iter().map(|(object, found)| (object, found.size));
+        let missing = match &self.stock {
+            Stock::Store(store) => {
+                let in_doubt: BTreeMap<Digest, u64> =
+                    objects.filter(|(object, size)| self.here.get(object) != Some(size)).collect();
+                let store = store.clone();
+                spawn_blocking(move || lacking(in_doubt, &store)).await?
+            }
+            Stock::Supposed(held) => objects.filter(|(object, _)| !held.contains(object)).collect(),
+        };
+        self.lacks = Some(missing.clone());
+        Ok(missing)
     }
 
     fn describe(
@@ -393,12 +408,25 @@ impl<'a> ReleaseRequest<'a> {
     }
 }
 
-/// True when the manifest is what its name says and all of its objects are here.
-fn is_whole(held: &HeldManifest, store: &ObjectStore) -> bool {
-    Digest::of(&held.bytes) == held.release
-        && SignedRelease::parse(&held.bytes).is_ok_and(|signed| {
-            signed.release.objects().into_iter().all(|(object, found)| store.holds(object, found.size))
-        })
+/// The releases whose manifest is what its name says and whose objects are all here; and these objects.
+fn whole(held: Vec<HeldManifest>, store: &ObjectStore) -> (Vec<HeldManifest>, BTreeMap<Digest, u64>) {
+    let mut here: BTreeMap<Digest, u64> = BTreeMap::new();
+    let mut is_whole = |held: &HeldManifest| {
+        if Digest::of(&held.bytes) != held.release {
+            return false;
+        }
+        let Ok(signed) = SignedRelease::parse(&held.bytes) else { return false };
+        let objects = signed.release.objects().into_iter().map(|(object, found)| (object, found.size));
+        let in_doubt: BTreeMap<Digest, u64> =
+            objects.filter(|(object, size)| here.get(object) != Some(size)).collect();
+        let whole = in_doubt.iter().all(|(object, size)| store.holds(*object, *size));
+        if whole {
+            here.extend(in_doubt);
+        }
+        whole
+    };
+    let held = held.into_iter().filter(|held| is_whole(held)).collect();
+    (held, here)
 }
 
 /// An error with its causes, on one line.

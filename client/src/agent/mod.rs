@@ -1,0 +1,551 @@
+//! The agent: keeps a workstation at what the deployment says, quietly, and switches it off in the evening.
+//!
+//! ```text
+//!            ┌────────────── clock, wishes (socket.rs), the stop signal
+//!            ▼
+//!   View ─▶ Task (schedule.rs) ─▶ a command of this program, in a process of its own (worker.rs)
+//!            │                                   │
+//!            │  outlook.json ◀── plan ◀──────────┘
+//!            └▶ Evening (evening.rs) ─▶ inhibitor, installs, wake-ups, power off (power.rs)
+//! ```
+//!
+//! It takes no focus, shows nothing, and holds up no login. In a lesson it does nothing but ask the node whether there is news, which
+//! is one small request. Whatever it was doing when the power went, the next start finishes or takes back (`mirabelle resume`, before
+//! login); what was to be done is decided anew, from signed documents.
+//!
+//! One agent per directory: `agent.lock`. It holds no lock while it sleeps, and its commands take theirs as anybody's do.
+
+pub(crate) mod evening;
+pub(crate) mod kept;
+pub(crate) mod schedule;
+pub(crate) mod self_update;
+pub(crate) mod socket;
+
+mod power;
+mod usage;
+mod wake;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use mirabelle_content::durable;
+use mirabelle_manifests::{Asker, Digest, Groups, Instant, PackageName, Timetable};
+use mirabelle_terminal::{Failure, OrFail, stop_signal};
+use mirabelle_transfer::{Fetcher, RetryPolicy, is_unchanged};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::evening::{Evening, Left, Measured, WhyLeft, remaining};
+use self::kept::{EVENING, MEASURED, OUTLOOK};
+use self::power::Power;
+use self::schedule::{Task, View};
+use self::socket::{Answer, Request, Wish};
+use self::worker::{Done, Worker};
+use crate::config::Config;
+use crate::layout::Layout;
+use crate::outlook::Outlook;
+
+/// Rests after work that failed: doubled with each failure, up to the longest.
+const SHORTEST_REST: Duration = Duration::from_mins(1);
+const LONGEST_REST: Duration = Duration::from_mins(30);
+/// How often the watchdog hears that the agent is alive, where nobody says how often it wants to.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Wishes that wait.
+const MAX_WISHES: usize = 8;
+
+/// The agent of one workstation.
+pub(crate) struct Agent {
+    layout: Layout,
+    config: Config,
+    worker: Worker,
+    power: Power,
+    fetcher: Fetcher,
+    refresh_every: Duration,
+    timetable: Timetable,
+    outlook: Option<Outlook>,
+    measured: Measured,
+    last_evening: Option<Instant>,
+    refresh_at: Instant,
+    /// Failures in a row, and until when work rests.
+    failures: u32,
+    resting_until: Option<Instant>,
+    /// The release of this program that is installed, as of the start.
+    own_release: Option<Digest>,
+}
+
+/// Why the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was asked to.
+    Stopped,
+    /// Another release of it is installed, and takes over at the next start.
+    Replaced,
+    /// The machine is going off.
+    SwitchedOff,
+}
+
+impl Agent {
+    pub(crate) fn new(layout: Layout, config: Config) -> Result<Self, Failure> {
+        let what = || "cannot start the agent".to_owned();
+        let fetcher = Fetcher::new(config.node.clone(), RetryPolicy::default()).or_fail(what)?;
+        let refresh_every = config.agent.refresh_every()?;
+        let evening: Option<Evening> = layout.kept(EVENING);
+        let mut agent = Self {
+            worker: Worker::new(layout.root()).or_fail(what)?,
+            power: Power::new(&config.agent),
+            fetcher,
+            timetable: Timetable::of(&[], &config.machine, &Groups::new()),
+            outlook: None,
+            measured: layout.kept(MEASURED).unwrap_or_default(),
+            last_evening: evening.map(|evening| evening.hour),
+            refresh_at: Instant::MIN,
+            failures: 0,
+            resting_until: None,
+            own_release: layout.own_release()?,
+            refresh_every,
+            layout,
+            config,
+        };
+        if let Some(outlook) = agent.layout.kept(OUTLOOK) {
+            agent.adopt_outlook(outlook);
+        }
+        // All machines of a room are switched on at once: they do not all ask at once.
+        let first = agent.refresh_every.min(Duration::from_mins(1));
+        agent.refresh_at = soon(Instant::now(), agent.jitter(first, 0));
+        Ok(agent)
+    }
+
+    /// Works until it is asked to stop, is replaced, or has switched the machine off.
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+        let path = self.layout.agent_lock();
+        let what = || format!("cannot lock `{}`", path.display());
+        let Some(_lock) = durable::try_lock(&path).or_fail(what)? else {
+            return Err(Failure::no(format!("another agent looks after `{}`", self.layout.root().display())));
+        };
+        let stop = stop_signal()?;
+        let (sender, mut wishes) = mpsc::channel(MAX_WISHES);
+        let listener = socket::listen(&self.layout.agent_socket())
+            .or_fail(|| format!("cannot listen on `{}`", self.layout.agent_socket().display()))?;
+        let serving = tokio::spawn(socket::serve(listener, self.config.agent.teachers.clone(), sender));
+        let beating = tokio::spawn(beat(stop.clone()));
+        notify(sd_notify::NotifyState::Ready);
+        tracing::info!(root = %self.layout.root().display(), "the agent is at work");
+
+        let end = self.work(&mut wishes, &stop).await;
+        serving.abort();
+        beating.abort();
+        let _ = durable::remove_file(&self.layout.agent_socket());
+        tracing::info!(?end, "the agent ends");
+        Ok(())
+    }
+
+    async fn work(&mut self, wishes: &mut mpsc::Receiver<Wish>, stop: &CancellationToken) -> End {
+        let begun = tokio::time::Instant::now();
+        // What a cut interrupted comes before everything else.
+        if self.command(&["resume"], None, stop).await.is_none() {
+            return End::Stopped;
+        }
+        loop {
+            if begun.elapsed() >= self_update::TRIAL {
+                self.came_up();
+            }
+            if self.is_replaced() {
+                return End::Replaced;
+            }
+            let sleep_until = match self.task().await {
+                Task::Sleep(until) => Some(until),
+                Task::Refresh => {
+                    self.refresh(stop).await;
+                    None
+                }
+                Task::Prepare => {
+                    let prepared = self.command(&["prepare"], None, stop).await;
+                    self.note(prepared.as_ref());
+                    self.look_ahead(false, stop).await;
+                    None
+                }
+                Task::Install(packages) => {
+                    self.install(packages, stop).await;
+                    None
+                }
+                Task::Evening(hour) => {
+                    if self.evening(hour, stop).await {
+                        return End::SwitchedOff;
+                    }
+                    None
+                }
+                Task::SwitchOff(hour) => {
+                    tracing::info!(%hour, "it is past the hour, nothing is left to do and nobody is working");
+                    if self.switch_off().await {
+                        return End::SwitchedOff;
+                    }
+                    Some(soon(Instant::now(), SHORTEST_REST))
+                }
+            };
+            if stop.is_cancelled() {
+                return End::Stopped;
+            }
+            if let Some(until) = sleep_until {
+                let nap = Duration::try_from(until.duration_since(Instant::now())).unwrap_or_default();
+                tokio::select! {
+                    () = stop.cancelled() => return End::Stopped,
+                    Some(wish) = wishes.recv() => self.fulfil(wish, stop).await,
+                    () = tokio::time::sleep(nap) => {}
+                }
+            } else if let Ok(wish) = wishes.try_recv() {
+                self.fulfil(wish, stop).await;
+            }
+        }
+    }
+
+    /// What to do now, as the schedule sees it.
+    async fn task(&self) -> Task {
+        let now = Instant::now();
+        let due = self.outlook.iter().any(|outlook| !outlook.due.is_empty());
+        let in_use = if due && self.timetable.lesson(now).is_none() {
+            let layout = self.layout.clone();
+            let look = move || layout.current_generation().map(|current| usage::in_use(&layout, &current));
+            tokio::task::spawn_blocking(look).await.ok().and_then(Result::ok).unwrap_or_default()
+        } else {
+            BTreeSet::new()
+        };
+        let idle = if self.timetable.night(now).is_some() { self.power.idle().await } else { None };
+        let view = View {
+            now,
+            timetable: &self.timetable,
+            outlook: self.outlook.as_ref(),
+            in_use: &in_use,
+            refresh_at: self.refresh_at,
+            resting_until: self.resting_until,
+            last_evening: self.last_evening,
+            idle,
+        };
+        view.task()
+    }
+
+    /// Asks the node. Without news, and nothing that time has changed, that was all.
+    async fn refresh(&mut self, stop: &CancellationToken) {
+        let now = Instant::now();
+        let trust = self.layout.trust();
+        let unchanged = tokio::select! {
+            () = stop.cancelled() => return,
+            unchanged = is_unchanged(&self.fetcher, &trust) => unchanged,
+        };
+        let passed = |outlook: &Outlook| outlook.changes_at.is_some_and(|changes| changes <= now);
+        match unchanged {
+            Ok(true) if self.outlook.as_ref().is_some_and(|outlook| !passed(outlook)) => {
+                self.came_up();
+                self.refresh_at = soon(now, self.jitter(self.refresh_every, 1));
+            }
+            Ok(_) => self.look_ahead(true, stop).await,
+            Err(error) => {
+                tracing::info!(%error, "the node does not answer");
+                self.refresh_at = soon(now, self.jitter(self.refresh_every.min(SHORTEST_REST), 1));
+                // What was known goes on: a ring that opens, a deadline, a window.
+                if self.outlook.as_ref().is_none_or(passed) {
+                    self.look_ahead(false, stop).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the outlook anew, from the node or from what is known.
+    async fn look_ahead(&mut self, refresh: bool, stop: &CancellationToken) {
+        let arguments: &[&str] = if refresh { &["plan", "--refresh"] } else { &["plan"] };
+        let planned = self.command(arguments, None, stop).await;
+        if refresh {
+            self.refresh_at = soon(Instant::now(), self.jitter(self.refresh_every, 1));
+        }
+        let Some(planned) = planned else { return };
+        if !planned.succeeded() {
+            tracing::warn!(said = planned.complaint(), "there is no new outlook");
+            return;
+        }
+        match serde_json::from_slice::<Outlook>(&planned.stdout) {
+            Ok(outlook) => {
+                if refresh {
+                    self.came_up();
+                }
+                if self.outlook.as_ref() != Some(&outlook) {
+                    tracing::info!(
+                        snapshot = outlook.snapshot,
+                        due = outlook.due.len(),
+                        "the outlook has changed"
+                    );
+                    self.failures = 0;
+                    self.resting_until = None;
+                    if let Err(failure) = self.layout.keep(OUTLOOK, &outlook) {
+                        tracing::warn!("{}", failure.render().trim_end());
+                    }
+                }
+                self.adopt_outlook(outlook);
+            }
+            Err(error) => tracing::error!(%error, "the outlook cannot be read"),
+        }
+    }
+
+    fn adopt_outlook(&mut self, outlook: Outlook) {
+        self.timetable = outlook.timetable(&self.config.machine);
+        self.outlook = Some(outlook);
+    }
+
+    /// Installs one after the other, each that is expected to end before the window does.
+    async fn install(&mut self, packages: Vec<PackageName>, stop: &CancellationToken) {
+        for package in packages {
+            let now = Instant::now();
+            let Some(due) = self.due(&package) else { continue };
+            let late = due.deadline.is_some_and(|deadline| deadline <= now);
+            let lesson = self.timetable.next_lesson(now);
+            let window = self.timetable.window(now).map(|window| window.to);
+            let until = if late { lesson } else { window };
+            let expected = self.measured.expect(due);
+            let ends =
+                SignedDuration::try_from(expected).ok().and_then(|expected| now.checked_add(expected).ok());
+            if until.is_some_and(|until| ends.is_none_or(|ends| ends > until))
+                || self.timetable.lesson(now).is_some()
+            {
+                tracing::info!(%package, expected_seconds = expected.as_secs(), "it would not end in time and waits");
+                self.rest(SHORTEST_REST);
+                continue;
+            }
+            let hold = self.power.hold();
+            let done = self.command(&["update", package.as_str()], None, stop).await;
+            drop(hold);
+            self.note(done.as_ref());
+            match done {
+                Some(done) if done.succeeded() => self.measure(&package, done.took),
+                Some(_) => {}
+                None => return,
+            }
+        }
+        self.look_ahead(false, stop).await;
+    }
+
+    /// The evening, until the machine was told to go off; false if the agent was stopped before.
+    async fn evening(&mut self, hour: Instant, stop: &CancellationToken) -> bool {
+        tracing::info!(%hour, "the evening begins");
+        // News of today count; asking for them must not cost the evening.
+        let until_hour = || remaining(Instant::now(), hour);
+        let prepare = self.command(&["prepare"], Some(until_hour() / 2), stop).await;
+        if prepare.is_some_and(|done| !done.succeeded()) {
+            tracing::warn!("not everything that is due could be fetched");
+        }
+        self.look_ahead(false, stop).await;
+        let mut evening = Evening::plan(self.outlook.as_ref(), &self.measured, Instant::now(), hour);
+        self.last_evening = Some(hour);
+        self.journal(&evening);
+        let hold = if evening.planned.is_empty() { None } else { self.power.hold() };
+        let mut cut_off = None;
+        while let Some(package) = evening.next().cloned() {
+            let limit = until_hour();
+            if limit.is_zero() {
+                break;
+            }
+            let Some(done) = self.command(&["update", package.as_str()], Some(limit), stop).await else {
+                return false;
+            };
+            if done.succeeded() {
+                self.measure(&package, done.took);
+                evening.done.push(package);
+            } else if done.code.is_none() {
+                cut_off = Some(package);
+                break;
+            } else {
+                let why = WhyLeft::Failed { said: done.complaint() };
+                evening.left.push(Left { package, why });
+            }
+            self.journal(&evening);
+        }
+        drop(hold);
+        evening.close(cut_off.as_ref());
+        self.journal(&evening);
+        self.ask_to_be_woken(&evening).await;
+        let nap = Duration::try_from(hour.duration_since(Instant::now())).unwrap_or_default();
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(nap) => {}
+        }
+        evening.switched_off = Some(Instant::now());
+        self.journal(&evening);
+        tracing::info!(done = evening.done.len(), left = evening.left.len(), "the evening ends");
+        self.switch_off().await
+    }
+
+    fn journal(&self, evening: &Evening) {
+        if let Err(failure) = self.layout.keep(EVENING, evening) {
+            tracing::error!("the evening could not be journalled\n{}", failure.render().trim_end());
+        }
+    }
+
+    /// Tells the node when this machine should be woken: at its hour in the morning.
+    async fn ask_to_be_woken(&self, evening: &Evening) {
+        let Some(at) = self.timetable.wake_after(evening.hour) else { return };
+        match wake::ask(&self.fetcher, &self.config, at).await {
+            Ok(()) => tracing::info!(%at, "the node was asked to wake this machine"),
+            Err(error) => tracing::warn!(%at, %error, "the node cannot be asked to wake this machine"),
+        }
+    }
+
+    async fn switch_off(&self) -> bool {
+        match self.power.switch_off().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the machine cannot be switched off");
+                false
+            }
+        }
+    }
+
+    /// Does what somebody at the machine asks for, at once: it is her lesson.
+    async fn fulfil(&mut self, wish: Wish, stop: &CancellationToken) {
+        let Wish { request, asker, answer } = wish;
+        tracing::info!(?request, ?asker, "somebody asks");
+        let reply = match &request {
+            Request::Refresh => {
+                self.look_ahead(true, stop).await;
+                let due = self.outlook.as_ref().map_or(0, |outlook| outlook.due.len());
+                Answer { code: 0, printed: format!("{due} due\n"), said: String::new() }
+            }
+            Request::Install { packages } => {
+                self.wish(&["install", "--on-behalf-of", word(asker)], packages, stop).await
+            }
+            Request::Remove { .. } if asker == Asker::Anyone => {
+                Answer::refused("only teachers and administrators remove software")
+            }
+            Request::Remove { packages } => {
+                self.wish(&["remove", "--on-behalf-of", word(asker)], packages, stop).await
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = answer.send(reply);
+    }
+
+    async fn wish(&mut self, command: &[&str], packages: &[PackageName], stop: &CancellationToken) -> Answer {
+        let arguments: Vec<&str> =
+            command.iter().copied().chain(packages.iter().map(PackageName::as_str)).collect();
+        let Some(done) = self.command(&arguments, None, stop).await else {
+            return Answer::refused("the agent is stopping: ask again");
+        };
+        self.look_ahead(false, stop).await;
+        let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+        Answer { code: done.code.unwrap_or(5), printed, said: done.stderr }
+    }
+
+    /// Runs one of this program's commands; `None` when the agent is stopped meanwhile, which ends the command.
+    async fn command(
+        &self,
+        arguments: &[&str],
+        limit: Option<Duration>,
+        stop: &CancellationToken,
+    ) -> Option<Done> {
+        let done = until_stopped(stop, self.worker.run(arguments, limit)).await?;
+        match done {
+            Ok(done) => {
+                if !done.succeeded() {
+                    tracing::warn!(
+                        command = arguments.join(" "),
+                        code = done.code,
+                        said = done.complaint(),
+                        "it failed"
+                    );
+                }
+                Some(done)
+            }
+            Err(error) => {
+                tracing::error!(%error, "this program cannot start itself");
+                Some(Done {
+                    code: Some(5),
+                    stdout: Vec::new(),
+                    stderr: error.to_string(),
+                    took: Duration::ZERO,
+                })
+            }
+        }
+    }
+
+    /// Work that fails is tried again later and later; work that succeeds is followed by more.
+    fn note(&mut self, done: Option<&Done>) {
+        match done {
+            Some(done) if done.succeeded() => {
+                self.failures = 0;
+                self.resting_until = None;
+            }
+            _ => {
+                self.failures += 1;
+                let rest = SHORTEST_REST.saturating_mul(1 << (self.failures - 1).min(8));
+                self.rest(self.jitter(rest.min(LONGEST_REST), 2));
+            }
+        }
+    }
+
+    fn rest(&mut self, rest: Duration) {
+        self.resting_until = Some(soon(Instant::now(), rest));
+    }
+
+    fn measure(&mut self, package: &PackageName, took: Duration) {
+        self.measured.note(package, took);
+        if let Err(failure) = self.layout.keep(MEASURED, &self.measured) {
+            tracing::warn!("{}", failure.render().trim_end());
+        }
+    }
+
+    fn due(&self, package: &PackageName) -> Option<&crate::outlook::Due> {
+        self.outlook.iter().flat_map(|outlook| &outlook.due).find(|due| due.package == *package)
+    }
+
+    fn came_up(&self) {
+        if let Err(failure) = self_update::came_up(&self.layout) {
+            tracing::warn!("{}", failure.render().trim_end());
+        }
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.layout.own_release().is_ok_and(|installed| installed != self.own_release)
+    }
+
+    /// Between three quarters of `period` and all of it: another part for each machine, each purpose and each time, so that a
+    /// college's machines do not ask in step.
+    fn jitter(&self, period: Duration, purpose: u8) -> Duration {
+        let seed = format!("{} {purpose} {}", self.config.machine.id, Instant::now());
+        let drawn = u32::from(Digest::of(seed.as_bytes()).as_bytes()[0]);
+        period * 3 / 4 + period / 4 * drawn / 255
+    }
+}
+
+fn word(asker: Asker) -> &'static str {
+    match asker {
+        Asker::Anyone => "anyone",
+        Asker::Teacher => "teacher",
+        Asker::Administrator => "administrator",
+    }
+}
+
+async fn until_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        done = work => Some(done),
+    }
+}
+
+fn soon(now: Instant, wait: Duration) -> Instant {
+    SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Instant::MAX)
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    // Without a service manager there is nobody to tell.
+    let _ = sd_notify::notify(&[state]);
+}
+
+/// Tells the service manager's watchdog that the agent is alive. A runtime that hangs tells nothing, and is restarted.
+async fn beat(stop: CancellationToken) {
+    let every = sd_notify::watchdog_enabled().map_or(HEARTBEAT, |wanted| wanted / 2);
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while until_stopped(&stop, ticks.tick()).await.is_some() {
+        notify(sd_notify::NotifyState::Watchdog);
+    }
+}

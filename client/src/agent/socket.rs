@@ -1,0 +1,164 @@
+//! The agent's socket: how whoever sits at the machine asks for what she may have, without being its administrator.
+//!
+//! ```text
+//! <root>/agent.sock     one line of JSON each way: {"ask":"install","packages":["geogebra"]} ─▶ {"code":0,"said":"…"}
+//! ```
+//!
+//! Threats and the defence for each:
+//! - *A pupil asks for what teachers may have, or for what nobody may*: who asks is what the kernel says of the process at the
+//!   other end (`SO_PEERCRED`), never what it says; what she may have is decided by the signed deployment.
+//! - *Somebody asks without end*: connections, the length of a line and the time for it are limited, and one wish is
+//!   fulfilled at a time.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fs_err as fs;
+use mirabelle_content::durable;
+use mirabelle_manifests::{Asker, PackageName};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 32;
+/// The most of a request or of an answer.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+/// How long a request may take to arrive.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Packages that may be asked for at once.
+const MAX_PACKAGES: usize = 50;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Request {
+    Install { packages: Vec<PackageName> },
+    Remove { packages: Vec<PackageName> },
+    Refresh,
+}
+
+impl Request {
+    pub(crate) fn install(packages: &BTreeSet<PackageName>) -> Self {
+        Self::Install { packages: packages.iter().cloned().collect() }
+    }
+
+    pub(crate) fn remove(packages: &BTreeSet<PackageName>) -> Self {
+        Self::Remove { packages: packages.iter().cloned().collect() }
+    }
+}
+
+/// The answer: the exit code, what was printed and what was said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) printed: String,
+    pub(crate) said: String,
+}
+
+impl Answer {
+    pub(super) fn refused(said: &str) -> Self {
+        Self { code: 1, printed: String::new(), said: format!("error: {said}\n") }
+    }
+}
+
+/// A wish that waits for the agent.
+pub(super) struct Wish {
+    pub(super) request: Request,
+    pub(super) asker: Asker,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// Listens at `path`, in place of what a killed agent left there.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    durable::remove_file(path)?;
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Takes requests and hands them on as wishes.
+pub(super) async fn serve(listener: UnixListener, teachers: Vec<String>, wishes: mpsc::Sender<Wish>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let teachers = Arc::new(teachers);
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let (wishes, teachers) = (wishes.clone(), teachers.clone());
+        tokio::spawn(async move {
+            if let Err(error) = answer(stream, &teachers, &wishes).await {
+                tracing::debug!(%error, "a request was not answered");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(mut stream: UnixStream, teachers: &[String], wishes: &mpsc::Sender<Wish>) -> io::Result<()> {
+    let asker = who(stream.peer_cred()?.uid(), teachers).await;
+    let mut line = String::new();
+    let (reading, _) = stream.split();
+    let read = async { BufReader::new(reading.take(MAX_LINE_BYTES)).read_line(&mut line).await };
+    tokio::time::timeout(REQUEST_TIME, read).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Err(error) => Answer::refused(&format!("the request cannot be read: {error}")),
+        Ok(Request::Install { packages } | Request::Remove { packages }) if packages.len() > MAX_PACKAGES => {
+            Answer::refused("too many packages at once")
+        }
+        Ok(request) => {
+            let (sender, receiver) = oneshot::channel();
+            let wish = Wish { request, asker, answer: sender };
+            match wishes.send(wish).await {
+                Ok(()) => {
+                    receiver.await.unwrap_or_else(|_| Answer::refused("the agent is stopping: ask again"))
+                }
+                Err(_) => Answer::refused("the agent is stopping: ask again"),
+            }
+        }
+    };
+    let mut bytes = serde_json::to_vec(&answer)?;
+    bytes.push(b'\n');
+    stream.write_all(&bytes).await
+}
+
+/// On whose behalf a user of this machine asks: whoever may do what the agent does is its administrator; whoever is in a
+/// group of teachers is a teacher.
+async fn who(user: u32, teachers: &[String]) -> Asker {
+    if user == 0 || user == rustix::process::geteuid().as_raw() {
+        return Asker::Administrator;
+    }
+    if teachers.is_empty() {
+        return Asker::Anyone;
+    }
+    // The system's own answer: groups may come from a directory service.
+    let asked = tokio::process::Command::new("id").arg("-Gn").arg(user.to_string()).output().await;
+    let groups = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if groups.split_ascii_whitespace().any(|group| teachers.iter().any(|teacher| teacher == group)) {
+        Asker::Teacher
+    } else {
+        Asker::Anyone
+    }
+}
+
+/// Asks the agent at `path`, and waits for its answer.
+pub(crate) fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
+    use std::io::{BufRead, Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    std::io::BufReader::new(stream.take(MAX_LINE_BYTES)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

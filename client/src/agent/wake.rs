@@ -1,0 +1,76 @@
+//! Asking the node to wake this machine: it stays on at night, and is on the same network.
+//!
+//! ```text
+//! POST <node>/wake-ups     {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z"}
+//! ```
+
+use std::io;
+use std::path::Path;
+
+use fs_err as fs;
+use mirabelle_content::durable;
+use mirabelle_manifests::{Instant, MachineId};
+use mirabelle_transfer::Fetcher;
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// Where the system says which network interfaces there are.
+const INTERFACES: &str = "/sys/class/net";
+/// More interfaces than this are no workstation's.
+const MAX_INTERFACES: usize = 16;
+
+#[derive(Serialize)]
+struct WakeUp<'a> {
+    machine: &'a MachineId,
+    mac: Vec<String>,
+    at: Instant,
+}
+
+/// Asks the node to wake this machine at `at`.
+pub(super) async fn ask(fetcher: &Fetcher, config: &Config, at: Instant) -> io::Result<()> {
+    let mac = addresses(Path::new(INTERFACES))?;
+    if mac.is_empty() {
+        return Err(io::Error::other("this machine has no network interface that can be woken"));
+    }
+    let wake_up = WakeUp { machine: &config.machine.id, mac, at };
+    fetcher.post("wake-ups", serde_json::to_vec(&wake_up)?).await.map_err(io::Error::other)
+}
+
+/// The hardware addresses of the interfaces that are devices: not loopback, not a bridge.
+fn addresses(interfaces: &Path) -> io::Result<Vec<String>> {
+    let mut addresses = Vec::new();
+    for interface in fs::read_dir(interfaces)?.take(MAX_INTERFACES) {
+        let path = interface?.path();
+        if !path.join("device").exists() {
+            continue;
+        }
+        let address = durable::read_if_present(&path.join("address"), 64)?.unwrap_or_default();
+        let address = String::from_utf8_lossy(&address).trim().to_owned();
+        if address.len() == 17 && address != "00:00:00:00:00:00" {
+            addresses.push(address);
+        }
+    }
+    addresses.sort();
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_devices_are_woken() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, device, address) in [
+            ("lo", false, "00:00:00:00:00:00\n"),
+            ("eth0", true, "02:00:00:12:34:56\n"),
+            ("br0", false, "02:00:00:00:00:01\n"),
+        ] {
+            let path = directory.path().join(name);
+            fs::create_dir_all(if device { path.join("device") } else { path.clone() }).unwrap();
+            fs::write(path.join("address"), address).unwrap();
+        }
+        assert_eq!(addresses(directory.path()).unwrap(), ["02:00:00:12:34:56"]);
+    }
+}
