@@ -1,11 +1,12 @@
 //! A wrong passphrase, a full disk, a refused connection, a busy port, a second process: one clear sentence, the right
 //! exit code, nothing half-done.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
 use mirabelle_tests::{App, World, run};
+
+use crate::fake_machine::SmallDisk;
 
 #[test]
 fn a_wrong_passphrase_opens_nothing() {
@@ -211,26 +212,6 @@ fn a_version_is_approved_once() {
     world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
 }
 
-/// A file system of a few megabytes, full soon; needs the right to mount one.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, megabytes: u64) -> Self {
-        fs::create_dir_all(at).unwrap();
-        let size = format!("size={megabytes}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "mirabelle-test"]).arg(at).status();
-        assert!(mounted.is_ok_and(|status| status.success()), "this test mounts a tmpfs, which root may");
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_changes_nothing_and_says_so() {
     let mut world = World::new().college("57001").workstations(1).start();
@@ -242,7 +223,7 @@ fn a_full_disk_changes_nothing_and_says_so() {
     let upstream = world.college("57001").wan().address();
     let root = world.trusted_root();
     let small = world.path("small-node");
-    let disk = SmallDisk::mount(&small, 8);
+    let disk = SmallDisk::mount(&small, 8 << 10);
     let college = world.college("57001");
     let node = |arguments: &[&str]| {
         let mut command = Command::new(mirabelle_tests::Programs::built().node());
@@ -258,7 +239,7 @@ fn a_full_disk_changes_nothing_and_says_so() {
     // The workstation's.
     college.sync();
     let small = world.path("small-workstation");
-    let disk = SmallDisk::mount(&small, 8);
+    let disk = SmallDisk::mount(&small, 8 << 10);
     let lan = world.college("57001").lan().address();
     let client = |arguments: &[&str]| {
         let mut command = Command::new(mirabelle_tests::Programs::built().client());
@@ -273,7 +254,7 @@ fn a_full_disk_changes_nothing_and_says_so() {
 
     // The publisher's.
     let small = world.path("small-built");
-    let disk = SmallDisk::mount(&small, 8);
+    let disk = SmallDisk::mount(&small, 8 << 10);
     fs::create_dir(world.path("tree")).unwrap();
     fs::write(world.path("tree/data"), vec![7; 20_000_000]).unwrap();
     let recipe = "name = \"x\"\nversion = \"1\"\nsequence = 1\nplatform = \"any\"\nlicence = \"MIT\"\n\

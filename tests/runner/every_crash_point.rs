@@ -31,7 +31,7 @@ struct Kind {
     after: Option<u64>,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         name: "first install",
         package: "whole",
@@ -43,6 +43,7 @@ const KINDS: [Kind; 6] = [
     Kind { name: "native update", package: "tool", command: &["update"], before: Some(1), after: Some(2) },
     Kind { name: "settings update", package: "set", command: &["update"], before: Some(1), after: Some(2) },
     Kind { name: "rollback", package: "whole", command: &["rollback"], before: Some(2), after: Some(1) },
+    Kind { name: "removal", package: "whole", command: &["remove", "whole"], before: Some(1), after: None },
     // It comes, does not work, and goes again: old is all there is.
     Kind { name: "failed update", package: "broken", command: &["update"], before: Some(1), after: Some(1) },
 ];
@@ -54,9 +55,9 @@ fn app(name: &str, number: u64) -> App {
         "plain" => app,
         "tool" => native(app, name, ""),
         "set" => sets(app, name, &template, ""),
-        "broken" if number == 2 => {
-            sets(native(app, name, ""), name, &template, "").check("echo it does not start; exit 1")
-        }
+        // What it sets was not set before, and is to be again what it was.
+        "broken" if number == 1 => native(app, name, ""),
+        "broken" => sets(native(app, name, ""), name, &template, "").check("echo it does not start; exit 1"),
         _ => sets(native(app, name, ""), name, &template, ""),
     }
 }
@@ -87,6 +88,15 @@ impl Bench<'_> {
     fn put_back(&self, name: &str) {
         fs::remove_dir_all(self.root()).unwrap();
         copy(&self.kept.join(name), self.root());
+    }
+
+    /// So many generations that the next transaction sweeps one, and a tree that none of them names.
+    fn leave_something_to_sweep(&self, package: &str) {
+        for _ in 0..2 {
+            self.workstation.run(["remove", package]).succeeds();
+            self.workstation.run(["install", package]).succeeds();
+        }
+        fs::create_dir(self.root().join("releases").join(package).join("0-of-before")).unwrap();
     }
 
     fn with_fault(&self, command: &[&str], fault: &str) -> Outcome {
@@ -220,6 +230,9 @@ fn prepare(bench: &Bench<'_>, number: u64, names: &[&str]) {
         bench.keep("first install");
         for kind in &KINDS[1..] {
             bench.workstation.run(["install", kind.package]).succeeds();
+            if kind.name == "update" {
+                bench.leave_something_to_sweep(kind.package);
+            }
             bench.keep(kind.name);
             bench.put_back("first install");
         }
