@@ -29,11 +29,7 @@ use crate::wake_ups::{MAX_REQUEST_BYTES, WakeUpError, WakeUps};
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(crate) async fn answer(
-    site: Site,
-    wake_ups: Arc<WakeUps>,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
     if request.uri().path() == "/wake-ups" {
         return ask_to_be_woken(&wake_ups, request).await;
     }
