@@ -6,11 +6,13 @@
 //! What comes along follows its own line of the deployment, if it has one: its pin, its rings, and that it is blocked. It
 //! is never older than what is here, unless a pin says so.
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::resolve::{Candidate, Unresolvable, resolve};
 use super::{Action, Decision, InstalledRelease, Reason, Situation};
+use crate::Digest;
 use crate::catalogue::CatalogueEntry;
 use crate::deployment::{Assignment, AssignmentMode};
 use crate::names::PackageName;
@@ -23,6 +25,8 @@ pub(super) struct Together<'s, 'a> {
     situation: &'s Situation<'a>,
     assignments: &'s Assignments<'a>,
     decisions: BTreeMap<PackageName, Decision>,
+    /// What the college's node holds, once somebody wants to know: nothing else can come along.
+    owed: OnceCell<BTreeSet<Digest>>,
     /// True once relations that are broken here already are no condition any more.
     lenient: bool,
 }
@@ -33,7 +37,7 @@ impl<'s, 'a> Together<'s, 'a> {
         assignments: &'s Assignments<'a>,
         decisions: BTreeMap<PackageName, Decision>,
     ) -> Self {
-        Self { situation, assignments, decisions, lenient: false }
+        Self { situation, assignments, decisions, owed: OnceCell::new(), lenient: false }
     }
 
     /// The decisions, so that they go together.
@@ -138,16 +142,16 @@ impl<'s, 'a> Together<'s, 'a> {
             Some(Action::Keep) | None => {}
         }
         if let Some(installed) = self.stays(package) {
-            return vec![self.as_it_is(installed)];
+            return vec![self.as_it_is(package, installed)];
         }
         let coming = self.may_come_along(package).into_iter().map(approved);
         let installed = self.situation.state.installed.get(package);
-        coming.chain(installed.map(|installed| self.as_it_is(installed))).collect()
+        coming.chain(installed.map(|installed| self.as_it_is(package, installed))).collect()
     }
 
     /// The approved releases of a package that may come because another package requires it, the best first.
     fn may_come_along(&self, package: &PackageName) -> Vec<&'a CatalogueEntry> {
-        let Situation { deployment, state, machine, now, .. } = *self.situation;
+        let Situation { catalogue, deployment, state, machine, now, .. } = *self.situation;
         let assignment = self.assignments.get(package).map(|(_, assignment)| *assignment);
         if assignment.is_some_and(Assignment::keeps_away) {
             return Vec::new();
@@ -156,6 +160,10 @@ impl<'s, 'a> Together<'s, 'a> {
         let installed = state.installed.get(package);
         let rollout = assignment.and_then(|assignment| Some((assignment, deployment.rollout(assignment)?)));
         let mut entries = self.situation.newest_first(package);
+        let owed = self.owed.get_or_init(|| {
+            let owed = deployment.owed(catalogue, &machine.college, now);
+            owed.into_iter().map(|entry| entry.digest).collect()
+        });
         entries.retain(|entry| {
             let sequence = entry.listing.sequence;
             let meant = match (pinned, rollout) {
@@ -168,6 +176,7 @@ impl<'s, 'a> Together<'s, 'a> {
             };
             let older = installed.is_some_and(|installed| sequence <= installed.sequence);
             meant
+                && owed.contains(&entry.digest)
                 && (pinned.is_some() || !older)
                 && installed.is_none_or(|installed| sequence != installed.sequence)
                 && state.held.get(package) != Some(&sequence)
@@ -176,9 +185,11 @@ impl<'s, 'a> Together<'s, 'a> {
         entries
     }
 
-    fn as_it_is(&self, installed: &InstalledRelease) -> Candidate {
-        let hold = |relation: &&Relation| !self.lenient || self.situation.requirement_holds(relation);
-        let apart = |relation: &&Relation| !self.lenient || self.situation.conflict_holds(relation);
+    /// What is here, with its relations as conditions: of a package that is not deployed any more, those that hold.
+    fn as_it_is(&self, package: &PackageName, installed: &InstalledRelease) -> Candidate {
+        let strict = !self.lenient && self.assignments.contains_key(package);
+        let hold = |relation: &&Relation| strict || self.situation.requirement_holds(relation);
+        let apart = |relation: &&Relation| strict || self.situation.conflict_holds(relation);
         Candidate {
             sequence: installed.sequence,
             requires: installed.requires.iter().filter(hold).cloned().collect(),
