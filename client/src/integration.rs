@@ -26,8 +26,14 @@ const SHARED: [&str; 4] = ["icons", "pixmaps", "mime/packages", "metainfo"];
 const MAX_LINKS: usize = 20_000;
 
 /// Builds what people see of `generation` below `directory`.
-pub(crate) fn build(layout: &Layout, generation: &Generation, directory: &Path) -> io::Result<()> {
-    let program = std::env::current_exe()?;
+///
+/// `program` is what launchers call.
+pub(crate) fn build(
+    layout: &Layout,
+    generation: &Generation,
+    program: &Path,
+    directory: &Path,
+) -> io::Result<()> {
     let root = layout.root();
     for below in ["bin", "apps", "share/applications"] {
         fs::create_dir_all(directory.join(below))?;
@@ -37,7 +43,7 @@ pub(crate) fn build(layout: &Layout, generation: &Generation, directory: &Path) 
         fs::os::unix::fs::symlink(tree, directory.join("apps").join(package.as_str()))?;
         for launcher in &installed.launchers {
             let name = launcher.name.as_str();
-            platform::write_launcher(&directory.join("bin").join(name), &program, root, name)?;
+            platform::write_launcher(&directory.join("bin").join(name), program, root, name)?;
             let entry = desktop_entry(root, package, launcher);
             fs::write(directory.join(format!("share/applications/mirabelle-{name}.desktop")), entry)?;
         }

@@ -27,6 +27,7 @@ use mirabelle_terminal::{Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
 use tokio::task::spawn_blocking;
 
+use crate::agent::self_update;
 use crate::config::Config;
 use crate::faults::point;
 use crate::generation::{Generation, Installed};
@@ -259,7 +260,7 @@ impl Executor<'_> {
             .and_then(|()| self.settings().wanted(next).map(|_| ()))
             .or_else(|refused| self.give_up(next).and(Err(refused)))?;
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
-        build_generation(self.layout, next, &staging).or_fail(what)?;
+        build_generation(self.layout, next, &self_update::machines_own()?, &staging).or_fail(what)?;
         at("built")?;
         fs::create_dir_all(self.layout.generations()).or_fail(what)?;
         fs::rename(&staging, self.layout.generation(next.number)).or_fail(what)?;
@@ -329,8 +330,13 @@ fn native_steps(base: &Generation, next: &Generation) -> Vec<NativeStep> {
     gone.into_iter().chain(come).collect()
 }
 
-fn build_generation(layout: &Layout, generation: &Generation, directory: &Path) -> io::Result<()> {
-    integration::build(layout, generation, directory)?;
+fn build_generation(
+    layout: &Layout,
+    generation: &Generation,
+    program: &Path,
+    directory: &Path,
+) -> io::Result<()> {
+    integration::build(layout, generation, program, directory)?;
     let bytes = serde_json::to_vec_pretty(generation)?;
     fs::write(directory.join("generation.json"), bytes)
 }

@@ -119,11 +119,18 @@ impl Power {
         };
         let place = directory.display();
         let off = script("off", &format!("date +%H:%M:%S > {place}/went-off"));
-        let hold = script("hold", &format!("echo held >> {place}/holds; trap 'echo released >> {place}/holds; exit' TERM; sleep 600 & wait"));
+        let hold = script(
+            "hold",
+            &format!(
+                "echo held >> {place}/holds; trap 'echo released >> {place}/holds; exit' TERM; sleep 600 & wait"
+            ),
+        );
         let idle = script("idle", &format!("echo {idle}"));
         configure(
             workstation,
-            &format!("[agent]\nrefresh-every = \"1 s\"\npower-off = ['{off}']\ninhibit = ['{hold}']\nidle = ['{idle}']\n"),
+            &format!(
+                "[agent]\nrefresh-every = \"1 s\"\npower-off = ['{off}']\ninhibit = ['{hold}']\nidle = ['{idle}']\n"
+            ),
         );
         Self { directory }
     }

@@ -48,6 +48,10 @@ fn a_new_agent_takes_over_and_one_that_does_not_come_up_is_taken_back() {
     Power::connect(workstation, 0);
     supervise(workstation, "the new agent", |_| kept(workstation, "self.json")["came_up"] == true);
     assert_eq!(sequence(workstation, "mirabelle"), Some(1));
+    // Launchers call the program that is there whatever is installed.
+    let launcher = fs::read_to_string(workstation.root().join("active/bin/mirabelle")).unwrap();
+    let machines_own = workstation.command().get_program().to_str().unwrap().to_owned();
+    assert!(launcher.contains(&format!("exec '{machines_own}' ")), "{launcher}");
 
     // One that cannot even start.
     world.release(&client(2, b"#!/bin/sh\nexit 3\n".to_vec()));
@@ -64,4 +68,6 @@ fn a_new_agent_takes_over_and_one_that_does_not_come_up_is_taken_back() {
     assert_eq!(why["action"], "keep");
     assert!(why["words"].to_string().contains("the agent did not come up"), "{why}");
     workstation.run(["verify"]).succeeds();
+    let launcher = fs::read_to_string(workstation.root().join("active/bin/mirabelle")).unwrap();
+    assert!(launcher.contains(&format!("exec '{machines_own}' ")), "{launcher}");
 }

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
 mod a_nodes_store;
-mod agents;
 mod a_release_that_fails_is_returned;
+mod agents;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;
 mod an_operator_decides;
@@ -23,8 +23,8 @@ mod keys_on_tokens;
 mod keys_survive_people;
 mod memory_is_bounded;
 mod native_packages;
-mod once_over_the_wan;
 mod off_by_its_hour;
+mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;
 mod review_shows_what_is_approved;
 mod the_agent_is_quiet;

@@ -31,7 +31,18 @@ fn world() -> World {
         .recipe("[[check]]\ntype = \"command\"\ncommand = [\"sleep\", \"60\"]\nseconds = 200\n");
     world.submit(&slow);
     world.approve(&slow);
-    world.publisher(["deploy", "slow@1.0", "--colleges", "all", "--tags", "slow", "--key", "keys/operator-1.key"]).succeeds();
+    world
+        .publisher([
+            "deploy",
+            "slow@1.0",
+            "--colleges",
+            "all",
+            "--tags",
+            "slow",
+            "--key",
+            "keys/operator-1.key",
+        ])
+        .succeeds();
     deploy_also(&world, HOURS);
     world.publish();
     world.college("57001").sync();

@@ -49,7 +49,9 @@ fn it_goes_on_by_itself_whatever_comes_between() {
     let workstation = college.workstation(0);
     agent.until("release 2", || sequence(workstation, "hello") == Some(2));
     assert_eq!(workstation.launch("hello", &[]).succeeds().stdout, "hello 2.0\n");
-    agent.until("an outlook without work", || kept(workstation, "outlook.json")["due"] == serde_json::json!([]));
+    agent.until("an outlook without work", || {
+        kept(workstation, "outlook.json")["due"] == serde_json::json!([])
+    });
     agent.kill();
 
     // The node is away, comes back with news, and nobody does anything.
@@ -84,7 +86,8 @@ fn in_a_lesson_it_asks_and_does_nothing_else() {
     college.sync();
     let workstation = college.workstation(0);
     agent.until("news", || kept(workstation, "outlook.json")["due"][0]["package"] == "hello");
-    let known = |workstation: &Workstation| fs::read_dir(workstation.root().join("releases/hello")).unwrap().count();
+    let known =
+        |workstation: &Workstation| fs::read_dir(workstation.root().join("releases/hello")).unwrap().count();
     assert!(!eventually(WATCH, || known(workstation) != 1), "not even fetched");
     assert_eq!(sequence(workstation, "hello"), Some(1));
     // A teacher who asks for it now gets it now.
@@ -150,7 +153,8 @@ fn an_application_in_use_is_left_alone_until_it_closes_or_the_deadline_comes() {
     by_menu.take();
     agents[0].until("the update after it was closed", || sequence(menu, "hello") == Some(2));
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let deadline = ["deploy", "hello@2.0", "--colleges", "all", "--deadline", &now, "--key", "keys/operator-1.key"];
+    let deadline =
+        ["deploy", "hello@2.0", "--colleges", "all", "--deadline", &now, "--key", "keys/operator-1.key"];
     world.publisher(deadline).succeeds();
     world.publish();
     let college = world.college("57001");
@@ -175,7 +179,9 @@ fn what_somebody_may_have_is_decided_by_who_the_kernel_says_she_is() {
         world.submit(&app);
         world.approve(&app);
         let label = app.label();
-        world.publisher(["deploy", &label, mode, "--colleges", "all", "--key", "keys/operator-1.key"]).succeeds();
+        world
+            .publisher(["deploy", &label, mode, "--colleges", "all", "--key", "keys/operator-1.key"])
+            .succeeds();
     }
     world.publish();
     world.college("57001").sync();
@@ -200,8 +206,13 @@ fn what_somebody_may_have_is_decided_by_who_the_kernel_says_she_is() {
     ask(5, &["remove", "marks"]).succeeds();
     assert_eq!(sequence(workstation, "marks"), None);
     // What is said on the socket itself counts for nothing.
-    let forged = run(Command::new("python3").args(["-c", FORGED]).arg(workstation.root()).uid(65534).gid(65534));
-    assert!(forged.stdout.contains("cannot be read") || forged.stdout.contains("teachers"), "{}", forged.stdout);
+    let forged =
+        run(Command::new("python3").args(["-c", FORGED]).arg(workstation.root()).uid(65534).gid(65534));
+    assert!(
+        forged.stdout.contains("cannot be read") || forged.stdout.contains("teachers"),
+        "{}",
+        forged.stdout
+    );
     assert_eq!(sequence(workstation, "marks"), None);
     drop(agent);
 }
@@ -217,7 +228,10 @@ print(s.makefile().readline())
 
 /// Lets everybody walk down to a world's files, as on a machine.
 fn open_to_all(directory: &std::path::Path) {
-    for path in directory.ancestors().filter(|path| path.starts_with(std::env::temp_dir()) && *path != std::env::temp_dir()) {
+    for path in directory
+        .ancestors()
+        .filter(|path| path.starts_with(std::env::temp_dir()) && *path != std::env::temp_dir())
+    {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 }

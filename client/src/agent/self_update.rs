@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use mirabelle_manifests::Digest;
-use mirabelle_terminal::Failure;
+use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
 use super::kept::OWN;
@@ -24,7 +24,7 @@ use crate::layout::Layout;
 
 /// The package that holds this program.
 pub(crate) const OWN_PACKAGE: &str = "mirabelle";
-/// What it is told, so that it becomes nobody else.
+/// What it is told, so that it becomes nobody else: where the machine's own program is.
 const HANDED_OVER: &str = "MIRABELLE_HANDED_OVER";
 /// Starts that a release gets to come up.
 const STARTS: u32 = 2;
@@ -66,10 +66,17 @@ pub(crate) fn hand_over(layout: &Layout) -> Result<Start, Failure> {
     }
     trial.starts += 1;
     layout.keep(OWN, &trial)?;
-    let error = Command::new(&program).args(std::env::args_os().skip(1)).env(HANDED_OVER, "1").exec();
+    let error =
+        Command::new(&program).args(std::env::args_os().skip(1)).env(HANDED_OVER, machines_own()?).exec();
     // It is not even a program: the next start counts it.
     tracing::error!(program = %program.display(), %error, "the installed agent cannot be started");
     Ok(Start::Stay)
+}
+
+/// The program that the machine came with, which is there whatever is installed: what launchers call.
+pub(crate) fn machines_own() -> Result<PathBuf, Failure> {
+    let own = std::env::var_os(HANDED_OVER).map(PathBuf::from).filter(|own| own.is_file());
+    own.map_or_else(std::env::current_exe, Ok).or_fail(|| "cannot tell where this program is".to_owned())
 }
 
 /// The installed release and its program.

@@ -7,6 +7,7 @@ use fs_err as fs;
 use mirabelle_content::durable;
 use mirabelle_manifests::PackageName;
 
+use super::self_update::OWN_PACKAGE;
 use crate::generation::Generation;
 use crate::layout::Layout;
 
@@ -15,7 +16,7 @@ const MAX_MAPS_BYTES: u64 = 8 << 20;
 /// Open files of one process that are looked at.
 const MAX_OPEN_FILES: usize = 4096;
 
-/// The packages of `current` that are in use.
+/// The packages of `current` that are in use; the agent's own, which is always, is not among them.
 pub(super) fn in_use(layout: &Layout, current: &Generation) -> BTreeSet<PackageName> {
     let mut used = BTreeSet::new();
     for (package, installed) in &current.packages {
@@ -30,6 +31,7 @@ pub(super) fn in_use(layout: &Layout, current: &Generation) -> BTreeSet<PackageN
             look_at(&process.path(), &releases, &mut used);
         }
     }
+    used.retain(|package| package.as_str() != OWN_PACKAGE);
     used
 }
 
