@@ -1,6 +1,7 @@
 //! What a workstation's decision costs: of packages that have nothing to do with each other, of packages that require one
 //! another, and of packages of which some do not go together.
 
+use std::fmt::Write as _;
 use std::time::Instant as Clock;
 
 use clap::Args;
@@ -69,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) {
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
         println!("{name:<12}{median:>8.2} ms for {} packages, median of {}", arguments.packages, times.len());
-        result += &format!(" {name}_ms={median:.2}");
+        let _ = write!(result, " {name}_ms={median:.2}");
     }
     println!("{result}");
 }
