@@ -26,6 +26,7 @@ mod outlook;
 mod plan;
 mod platform;
 mod release_tree;
+mod room;
 mod settings;
 mod state;
 mod transaction;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use fs_err as fs;
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{
-    ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName, Reason,
+    ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName,
 };
 use mirabelle_terminal::{Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
@@ -34,6 +34,7 @@ use crate::generation::{Generation, Installed};
 use crate::journal::{NativeStep, Step, Transaction};
 use crate::layout::Layout;
 use crate::plan::{Activation, InstallPlan, advice};
+use crate::room::Room;
 use crate::settings::MachineSettings;
 use crate::{integration, native, platform, release_tree};
 
@@ -161,34 +162,19 @@ impl Executor<'_> {
         Ok(brought)
     }
 
-    /// Refuses what would leave less free than the reserve. Counted is what is not here yet: the new releases' sizes less what
-    /// the ones they replace have in common with them cannot be known before their manifests are, so an update counts by
-    /// what it may cost at most, and what its manifest says is missing if that is here.
+    /// Refuses what would leave less free than the reserve.
     fn refuse_too_large(&self, plan: &InstallPlan) -> Result<(), Failure> {
-        let disk = platform::disk_space(self.layout.root())
-            .or_fail(|| format!("cannot tell how much room `{}` has", self.layout.root().display()))?;
-        let reserve = self.config.reserve(disk.total);
+        let room = Room::of(self.layout, self.config)?;
         let mut needed = 0_u64;
         for (package, Activation { entry, .. }) in &plan.activate {
-            needed = needed.saturating_add(self.missing_bytes(entry)?);
-            if needed.saturating_add(reserve) > disk.free {
-                let reason = Reason::TooLarge { needed, free: disk.free, reserve };
+            needed = needed.saturating_add(room.missing_bytes(entry)?);
+            if let Some(reason) = room.refuses(needed) {
                 return Err(
                     Failure::no(format!("cannot install `{package}`: {reason}")).hint(advice(&reason))
                 );
             }
         }
         Ok(())
-    }
-
-    /// Bytes of a release that are not here.
-    fn missing_bytes(&self, entry: &CatalogueEntry) -> Result<u64, Failure> {
-        let Some(release) = self.layout.known_manifest(entry.digest)? else {
-            return Ok(entry.listing.installed_size);
-        };
-        let objects = release.objects().into_iter();
-        let missing = objects.filter(|(object, described)| !self.store.holds(*object, described.size));
-        Ok(missing.map(|(_, described)| described.size).sum())
     }
 
     /// Fetch: the manifest, both bodies' word for it, and every object that is missing; by a delta from a release that is

@@ -47,7 +47,7 @@ use self::socket::{Answer, Request, Wish};
 use self::worker::{Done, Worker};
 use crate::config::Config;
 use crate::layout::Layout;
-use crate::outlook::Outlook;
+use crate::outlook::{Due, Outlook};
 
 /// Rests after work that failed: doubled with each failure, up to the longest.
 const SHORTEST_REST: Duration = Duration::from_mins(1);
@@ -163,13 +163,17 @@ impl Agent {
                     None
                 }
                 Task::Prepare => {
+                    let before = self.all_due();
                     let prepared = self.command(&["prepare"], None, stop).await;
                     self.note(prepared.as_ref());
                     self.look_ahead(false, stop).await;
+                    self.rest_unless_changed(&before);
                     None
                 }
                 Task::Install(packages) => {
+                    let before = self.all_due();
                     self.install(packages, stop).await;
+                    self.rest_unless_changed(&before);
                     None
                 }
                 Task::Evening(hour) => {
@@ -482,6 +486,17 @@ impl Agent {
         }
     }
 
+    /// Work that succeeds and leaves everything due as it was would be begun again at once, and again.
+    fn rest_unless_changed(&mut self, before: &[Due]) {
+        if self.all_due() == before && self.resting_until.is_none() {
+            self.rest(SHORTEST_REST);
+        }
+    }
+
+    fn all_due(&self) -> Vec<Due> {
+        self.outlook.as_ref().map_or_else(Vec::new, |outlook| outlook.due.clone())
+    }
+
     fn rest(&mut self, rest: Duration) {
         self.resting_until = Some(soon(Instant::now(), rest));
     }
@@ -493,7 +508,7 @@ impl Agent {
         }
     }
 
-    fn due(&self, package: &PackageName) -> Option<&crate::outlook::Due> {
+    fn due(&self, package: &PackageName) -> Option<&Due> {
         self.outlook.iter().flat_map(|outlook| &outlook.due).find(|due| due.package == *package)
     }
 

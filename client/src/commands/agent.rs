@@ -70,6 +70,8 @@ pub(super) async fn resume(context: &Context, before_login: bool) -> Result<(), 
     let interrupted = context.layout.journaled()?.map(|transaction| transaction.reason);
     let resumed = {
         let begun = context.begin(&config)?;
+        // What somebody changed while the machine was off is put back before anybody uses it.
+        begun.executor.settings().apply(&begun.current)?;
         Resumed { interrupted, generation: begun.current.number }
     };
     let short = if before_login { short(context) } else { BTreeSet::new() };

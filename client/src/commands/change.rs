@@ -44,7 +44,7 @@ pub(super) async fn install(context: &Context, wish: &Wish, dry_run: bool) -> Re
     begun.learn(&network)?;
     let mut known = context.known(network, &config)?;
     known.asking(packages, *asker);
-    let plan = InstallPlan::of(known.decide()).only(packages);
+    let plan = InstallPlan::of(known.decide(&context.layout, &config)?).only(packages);
     plan.refuse_unless(packages)?;
     let source = Source { fetcher: &fetcher, network: &known.network };
     if !dry_run {
@@ -79,7 +79,7 @@ pub(super) async fn update(
     let mut known = context.known(network, &config)?;
     let mut first_failure = None;
     loop {
-        let plan = InstallPlan::of(known.decide());
+        let plan = InstallPlan::of(known.decide(&context.layout, &config)?);
         let plan = if packages.is_empty() { plan } else { plan.only(packages) };
         let source = Source { fetcher: &fetcher, network: &known.network };
         let done = execute(context, &begun, &plan, Some(source), "update", dry_run).await;
@@ -108,7 +108,7 @@ pub(super) async fn prepare(context: &Context) -> Result<(), Failure> {
     let (fetcher, network) = context.refresh(&config).await?;
     begun.learn(&network)?;
     let known = context.known(network, &config)?;
-    let plan = InstallPlan::of(known.decide());
+    let plan = InstallPlan::of(known.decide(&context.layout, &config)?);
     begun.executor.prepare(&plan, Source { fetcher: &fetcher, network: &known.network }).await?;
     let releases =
         plan.activate.iter().map(|(package, coming)| format!("{package} {}", coming.entry.listing.version));

@@ -27,7 +27,7 @@ pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
     let (_, network) = context.refresh(&config).await?;
     let releases = network.catalogue.iter().count();
     let fresh_until = network.trusted.timestamp().map(|timestamp| timestamp.expires);
-    let outlook = context.known(network, &config)?.outlook(&context.layout);
+    let outlook = context.known(network, &config)?.outlook(&context.layout, &config)?;
     let refreshed = Refreshed {
         snapshot: outlook.snapshot,
         releases,
@@ -70,7 +70,7 @@ pub(super) async fn search(context: &Context, words: &[String]) -> Result<(), Fa
     let network = context.kept().await?;
     let known = context.known(network, &config)?;
     let (network, current) = (&known.network, &known.current);
-    let decisions = known.decide();
+    let decisions = known.decide(&context.layout, &config)?;
     let words: Vec<String> = words.iter().map(|word| fold(word)).collect();
     let mut found = Vec::new();
     for (package, entry) in newest_of_each(network, &known.machine.platform) {
@@ -181,7 +181,7 @@ pub(super) async fn info(context: &Context, package: &PackageName) -> Result<(),
     let network = context.kept().await?;
     let known = context.known(network, &config)?;
     let (network, current) = (&known.network, &known.current);
-    let decisions = known.decide();
+    let decisions = known.decide(&context.layout, &config)?;
     let entries: Vec<_> =
         network.catalogue.iter().rev().filter(|entry| entry.listing.name == *package).collect();
     let newest =

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::generation::Generation;
 use crate::layout::Layout;
 use crate::outlook::Outlook;
+use crate::room::Room;
 use crate::state::State;
 use crate::transaction::Executor;
 
@@ -128,12 +129,18 @@ impl Known {
         }
     }
 
-    fn decide(&self) -> BTreeMap<PackageName, Decision> {
-        self.situation().decide()
+    /// What to do about every package, within the room that the disk has.
+    fn decide(&self, layout: &Layout, config: &Config) -> Result<BTreeMap<PackageName, Decision>, Failure> {
+        let mut decisions = self.situation().decide();
+        if decisions.values().any(|decision| decision.release().is_some()) {
+            Room::of(layout, config)?.leave_out(&mut decisions)?;
+        }
+        Ok(decisions)
     }
 
-    fn outlook(&self, layout: &Layout) -> Outlook {
-        Outlook::of(&self.situation(), &self.network, layout, &self.current, self.decide())
+    fn outlook(&self, layout: &Layout, config: &Config) -> Result<Outlook, Failure> {
+        let decisions = self.decide(layout, config)?;
+        Ok(Outlook::of(&self.situation(), &self.network, layout, &self.current, decisions))
     }
 }
 

@@ -5,13 +5,14 @@ use mirabelle_manifests::{Asker, CatalogueEntry, Decision, PackageName};
 use mirabelle_terminal::{Failure, OrFail, ways};
 
 use super::{Context, Known};
+use crate::config::Config;
 use crate::transaction::{Source, request};
 
 pub(super) async fn run(context: &Context, package: &PackageName) -> Result<(), Failure> {
     let config = context.config()?;
     let (fetcher, network) = context.refresh(&config).await?;
     let mut known = context.known(network, &config)?;
-    let entry = wanted(&mut known, package)?;
+    let entry = wanted(context, &mut known, &config, package)?;
     let source = Source { fetcher: &fetcher, network: &known.network };
     let store = ObjectStore::read_only(context.layout.root());
     let mut request = request(&context.layout, &store, &source, &entry).await?;
@@ -21,9 +22,14 @@ pub(super) async fn run(context: &Context, package: &PackageName) -> Result<(), 
 }
 
 /// The release that `install` or `update` would take; else the newest there is.
-fn wanted(known: &mut Known, package: &PackageName) -> Result<CatalogueEntry, Failure> {
+fn wanted(
+    context: &Context,
+    known: &mut Known,
+    config: &Config,
+    package: &PackageName,
+) -> Result<CatalogueEntry, Failure> {
     known.asking(&[package.clone()].into(), Asker::Administrator);
-    if let Some(entry) = known.decide().get(package).and_then(Decision::release) {
+    if let Some(entry) = known.decide(&context.layout, config)?.get(package).and_then(Decision::release) {
         return Ok(entry.clone());
     }
     let of_package = known.network.catalogue.iter().filter(|entry| {

@@ -27,7 +27,7 @@ struct Answer {
 pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), Failure> {
     let config = context.config()?;
     let known = context.known(context.kept().await?, &config)?;
-    let mut decisions = known.decide();
+    let mut decisions = known.decide(&context.layout, &config)?;
     let decision = decisions.remove(package).unwrap_or_else(|| Decision {
         action: Action::Keep,
         reasons: vec![Reason::NotDeployed { college: config.machine.college.clone() }],
@@ -65,7 +65,7 @@ pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), 
 pub(super) async fn plan(context: &Context, refresh: bool) -> Result<(), Failure> {
     let config = context.config()?;
     let network = if refresh { context.refresh(&config).await?.1 } else { context.kept().await? };
-    let outlook = context.known(network, &config)?.outlook(&context.layout);
+    let outlook = context.known(network, &config)?.outlook(&context.layout, &config)?;
     context.output.print(&outlook, |outlook| {
         let mut table =
             Table::new(["what", "package", "version", "size", "until", "ready", "why"]).right([3]);
