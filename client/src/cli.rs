@@ -17,6 +17,9 @@ pub struct Cli {
     /// Print one JSON value instead of text.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Wait for another command that is changing something, rather than give up.
+    #[arg(long, global = true, hide = true)]
+    pub wait: bool,
     /// Settings that come before those of the configuration file.
     #[command(flatten)]
     pub settings: Settings,

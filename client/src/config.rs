@@ -11,7 +11,7 @@
 //!
 //! [agent]
 //! refresh-every = "15 min"
-//! power-off = ["systemctl", "poweroff"] # how the machine is switched off
+//! power-off = ["systemctl", "poweroff", "--check-inhibitors=no"]      # how the machine is switched off
 //! inhibit = ["systemd-inhibit", …]      # what holds shutdowns off while it runs
 //! idle = ["…"]                          # prints the seconds since somebody touched the machine
 //! teachers = ["teachers"]               # groups of the system whose members are teachers

@@ -122,10 +122,9 @@ impl Layout {
         self.root.join("agent.lock")
     }
 
-    /// True while an agent holds its lock.
+    /// True while an agent answers, whoever asks.
     pub(crate) fn agent_is_at_work(&self) -> bool {
-        let path = self.agent_lock();
-        path.exists() && matches!(durable::try_lock(&path), Ok(None))
+        std::os::unix::net::UnixStream::connect(self.agent_socket()).is_ok()
     }
 
     pub(crate) fn agent_socket(&self) -> PathBuf {
@@ -161,6 +160,12 @@ impl Layout {
         fs_err::create_dir_all(self.staging()).or_fail(what)?;
         fs_err::rename(tree, &doomed).or_fail(what)?;
         durable::remove_tree(&doomed).or_fail(what)
+    }
+
+    /// As [`Layout::lock`], once whoever holds it is done.
+    pub(crate) fn wait_for_lock(&self) -> Result<fs_err::File, Failure> {
+        durable::lock_alone(&self.root.join("lock"))
+            .or_fail(|| format!("cannot lock `{}`", self.root.display()))
     }
 
     /// Keeps others from changing anything until the file is dropped.

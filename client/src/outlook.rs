@@ -26,6 +26,8 @@ pub(crate) struct Outlook {
     pub(crate) changes_at: Option<Instant>,
     /// What is to be done.
     pub(crate) due: Vec<Due>,
+    /// Files of the machine that are not as releases set them.
+    pub(crate) drift: Vec<String>,
     /// What stays as it is, and why.
     pub(crate) kept: BTreeMap<PackageName, Vec<Reason>>,
     /// The hours of this workstation, the widest first.
@@ -71,6 +73,7 @@ impl Outlook {
             stale_since: network.stale_since(),
             changes_at,
             due: Vec::new(),
+            drift: Vec::new(),
             kept: BTreeMap::new(),
             hours: situation.deployment.hours_of(situation.machine),
         };

@@ -87,6 +87,13 @@ impl MachineSettings<'_> {
         Ok(())
     }
 
+    /// True when the deployment gives other values than those that the files were made with.
+    pub(crate) fn are_stale(&self, values: &BTreeMap<&ValueName, &str>) -> Result<bool, Failure> {
+        let known = self.read()?.values;
+        let same = known.iter().map(|(name, value)| (name, value.as_str()));
+        Ok(!same.eq(values.iter().map(|(name, value)| (*name, *value))))
+    }
+
     /// What the files should be when `generation` is current. Refuses two packages that set one file, and a template that
     /// cannot be filled.
     pub(crate) fn wanted(&self, generation: &Generation) -> Result<BTreeMap<SystemPath, Wanted>, Failure> {

@@ -84,8 +84,20 @@ impl Executor<'_> {
     pub(crate) async fn prepare(&self, plan: &InstallPlan, source: Source<'_>) -> Result<(), Failure> {
         let ahead = plan.activate.values().map(|activation| activation.entry.digest).collect();
         self.layout.change_state(|state| state.ahead = ahead)?;
-        self.bring(plan, Some(source)).await?;
-        durable::sync_file_system(self.layout.root()).or_fail(|| "cannot prepare what is to come".to_owned())
+        let mut first_failure = None;
+        for (package, activation) in &plan.activate {
+            let one = InstallPlan {
+                activate: BTreeMap::from([(package.clone(), activation.clone())]),
+                ..InstallPlan::default()
+            };
+            // One that cannot be had holds up no other.
+            if let Err(failure) = self.bring(&one, Some(source)).await {
+                first_failure.get_or_insert(failure);
+            }
+        }
+        let synced = durable::sync_file_system(self.layout.root());
+        synced.or_fail(|| "cannot prepare what is to come".to_owned())?;
+        first_failure.map_or(Ok(()), Err)
     }
 
     /// Refuses unless every native package of `plan` is on the machine already: `adopt` takes over and runs nothing.

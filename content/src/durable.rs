@@ -157,6 +157,16 @@ pub fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
     }
 }
 
+/// As [`try_lock`], once whoever holds it has let go.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn lock_alone(path: &Path) -> io::Result<fs::File> {
+    let file = open_lock(path)?;
+    file.file().lock().map_err(|error| naming(path, &error))?;
+    Ok(file)
+}
+
 /// Holds `path` together with others who do the same, once nobody holds it alone as [`try_lock`] does; waits for that.
 ///
 /// # Errors

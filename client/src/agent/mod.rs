@@ -22,8 +22,10 @@ pub(crate) mod self_update;
 pub(crate) mod socket;
 
 mod power;
+mod rest;
 mod usage;
 mod wake;
+mod work;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -39,9 +41,10 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::evening::{Evening, Left, Measured, WhyLeft, remaining};
+use self::evening::{Evening, Measured, remaining};
 use self::kept::{EVENING, MEASURED, OUTLOOK};
 use self::power::Power;
+use self::rest::{Rest, SHORTEST_REST};
 use self::schedule::{Task, View};
 use self::socket::{Answer, Request, Wish};
 use self::worker::{Done, Worker};
@@ -49,11 +52,14 @@ use crate::config::Config;
 use crate::layout::Layout;
 use crate::outlook::{Due, Outlook};
 
-/// Rests after work that failed: doubled with each failure, up to the longest.
-const SHORTEST_REST: Duration = Duration::from_mins(1);
-const LONGEST_REST: Duration = Duration::from_mins(30);
 /// How often the watchdog hears that the agent is alive, where nobody says how often it wants to.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often settings are compared with what they should be.
+const AUDIT_EVERY: Duration = Duration::from_hours(1);
+/// How long looking ahead may take.
+const LOOKING: Duration = Duration::from_mins(10);
+/// How much further than the time at work the clock may go on: more is a suspended machine.
+const LONGEST_GAP: Duration = Duration::from_mins(2);
 /// Wishes that wait.
 const MAX_WISHES: usize = 8;
 
@@ -70,11 +76,18 @@ pub(crate) struct Agent {
     measured: Measured,
     last_evening: Option<Instant>,
     refresh_at: Instant,
-    /// Failures in a row, and until when work rests.
-    failures: u32,
-    resting_until: Option<Instant>,
+    /// Since when the machine has been on, and the agent has looked at its clock without a break.
+    awake_since: Instant,
+    looked_at_clock: (Instant, tokio::time::Instant),
+    /// Since when the outlook is known.
+    looked_ahead: Instant,
+    installing: Rest,
+    fetching: Rest,
+    switching_off: Rest,
     /// The release of this program that is installed, as of the start.
     own_release: Option<Digest>,
+    /// Its lock, held so that its tree is not swept from under it.
+    _own_lock: Option<fs_err::File>,
 }
 
 /// Why the agent ends.
@@ -93,7 +106,10 @@ impl Agent {
         let what = || "cannot start the agent".to_owned();
         let fetcher = Fetcher::new(config.node.clone(), RetryPolicy::default()).or_fail(what)?;
         let refresh_every = config.agent.refresh_every()?;
+        // One that did not come to its end is made again, in what remains of its time.
         let evening: Option<Evening> = layout.kept(EVENING);
+        let evening = evening.filter(|evening| evening.switched_off.is_some());
+        let now = Instant::now();
         let mut agent = Self {
             worker: Worker::new(layout.root()).or_fail(what)?,
             power: Power::new(&config.agent),
@@ -103,9 +119,14 @@ impl Agent {
             measured: layout.kept(MEASURED).unwrap_or_default(),
             last_evening: evening.map(|evening| evening.hour),
             refresh_at: Instant::MIN,
-            failures: 0,
-            resting_until: None,
+            awake_since: now,
+            looked_at_clock: (now, tokio::time::Instant::now()),
+            looked_ahead: Instant::MIN,
+            installing: Rest::default(),
+            fetching: Rest::default(),
+            switching_off: Rest::default(),
             own_release: layout.own_release()?,
+            _own_lock: layout.own_lock()?,
             refresh_every,
             layout,
             config,
@@ -115,7 +136,7 @@ impl Agent {
         }
         // All machines of a room are switched on at once: they do not all ask at once.
         let first = agent.refresh_every.min(Duration::from_mins(1));
-        agent.refresh_at = soon(Instant::now(), agent.jitter(first, 0));
+        agent.refresh_at = soon(now, agent.jitter(first, 0));
         Ok(agent)
     }
 
@@ -156,6 +177,7 @@ impl Agent {
             if self.is_replaced() {
                 return End::Replaced;
             }
+            self.look_at_clock();
             let sleep_until = match self.task().await {
                 Task::Sleep(until) => Some(until),
                 Task::Refresh => {
@@ -163,38 +185,43 @@ impl Agent {
                     None
                 }
                 Task::Prepare => {
-                    let before = self.all_due();
-                    let prepared = self.command(&["prepare"], None, stop).await;
-                    self.note(prepared.as_ref());
+                    self.prepare(stop).await;
+                    None
+                }
+                Task::Settle => {
+                    let settled = self.command(&["resume"], self.until_hour(), stop).await;
+                    self.note(settled.as_ref());
                     self.look_ahead(false, stop).await;
-                    self.rest_unless_changed(&before);
+                    if self.outlook.as_ref().is_some_and(|outlook| !outlook.drift.is_empty()) {
+                        self.installing.begin(Instant::now(), SHORTEST_REST);
+                    }
                     None
                 }
                 Task::Install(packages) => {
                     let before = self.all_due();
                     self.install(packages, stop).await;
-                    self.rest_unless_changed(&before);
+                    if self.all_due() == before && self.installing.until.is_none() {
+                        // Work that succeeds and changes nothing would be begun again at once, and again.
+                        self.installing.begin(Instant::now(), SHORTEST_REST);
+                    }
                     None
                 }
                 Task::Evening(hour) => {
-                    if self.evening(hour, stop).await {
-                        return End::SwitchedOff;
-                    }
+                    self.evening(hour, stop).await;
                     None
                 }
                 Task::SwitchOff(hour) => {
-                    tracing::info!(%hour, "it is past the hour, nothing is left to do and nobody is working");
-                    if self.switch_off().await {
+                    if self.switch_off(hour).await {
                         return End::SwitchedOff;
                     }
-                    Some(soon(Instant::now(), SHORTEST_REST))
+                    None
                 }
             };
             if stop.is_cancelled() {
                 return End::Stopped;
             }
             if let Some(until) = sleep_until {
-                let nap = Duration::try_from(until.duration_since(Instant::now())).unwrap_or_default();
+                let nap = time_until(until, Instant::now());
                 tokio::select! {
                     () = stop.cancelled() => return End::Stopped,
                     Some(wish) = wishes.recv() => self.fulfil(wish, stop).await,
@@ -210,21 +237,20 @@ impl Agent {
     async fn task(&self) -> Task {
         let now = Instant::now();
         let due = self.outlook.iter().any(|outlook| !outlook.due.is_empty());
-        let in_use = if due && self.timetable.lesson(now).is_none() {
-            let layout = self.layout.clone();
-            let look = move || layout.current_generation().map(|current| usage::in_use(&layout, &current));
-            tokio::task::spawn_blocking(look).await.ok().and_then(Result::ok).unwrap_or_default()
-        } else {
-            BTreeSet::new()
-        };
+        let in_use =
+            if due && self.timetable.lesson(now).is_none() { self.in_use().await } else { BTreeSet::new() };
         let idle = if self.timetable.night(now).is_some() { self.power.idle().await } else { None };
         let view = View {
             now,
             timetable: &self.timetable,
             outlook: self.outlook.as_ref(),
             in_use: &in_use,
-            refresh_at: self.refresh_at,
-            resting_until: self.resting_until,
+            // As soon as a clock that was set back is right again, or an interval has passed.
+            refresh_at: if self.refresh_at > soon(now, self.refresh_every) { now } else { self.refresh_at },
+            resting_until: self.installing.until(now),
+            fetching_rests_until: self.fetching.until(now),
+            awake_since: self.awake_since,
+            off_rests_until: self.switching_off.until(now),
             last_evening: self.last_evening,
             idle,
         };
@@ -239,7 +265,11 @@ impl Agent {
             () = stop.cancelled() => return,
             unchanged = is_unchanged(&self.fetcher, &trust) => unchanged,
         };
-        let passed = |outlook: &Outlook| outlook.changes_at.is_some_and(|changes| changes <= now);
+        let looked_ahead = self.looked_ahead;
+        let passed = |outlook: &Outlook| {
+            outlook.changes_at.is_some_and(|changes| changes <= now)
+                || !(soon(looked_ahead, AUDIT_EVERY) > now && looked_ahead <= now)
+        };
         match unchanged {
             Ok(true) if self.outlook.as_ref().is_some_and(|outlook| !passed(outlook)) => {
                 self.came_up();
@@ -260,7 +290,8 @@ impl Agent {
     /// Makes the outlook anew, from the node or from what is known.
     async fn look_ahead(&mut self, refresh: bool, stop: &CancellationToken) {
         let arguments: &[&str] = if refresh { &["plan", "--refresh"] } else { &["plan"] };
-        let planned = self.command(arguments, None, stop).await;
+        let planned = self.command(arguments, Some(LOOKING), stop).await;
+        self.looked_ahead = Instant::now();
         if refresh {
             self.refresh_at = soon(Instant::now(), self.jitter(self.refresh_every, 1));
         }
@@ -280,8 +311,8 @@ impl Agent {
                         due = outlook.due.len(),
                         "the outlook has changed"
                     );
-                    self.failures = 0;
-                    self.resting_until = None;
+                    self.installing.end();
+                    self.fetching.end();
                     if let Err(failure) = self.layout.keep(OUTLOOK, &outlook) {
                         tracing::warn!("{}", failure.render().trim_end());
                     }
@@ -295,113 +326,6 @@ impl Agent {
     fn adopt_outlook(&mut self, outlook: Outlook) {
         self.timetable = outlook.timetable(&self.config.machine);
         self.outlook = Some(outlook);
-    }
-
-    /// Installs one after the other, each that is expected to end before the window does.
-    async fn install(&mut self, packages: Vec<PackageName>, stop: &CancellationToken) {
-        for package in packages {
-            let now = Instant::now();
-            let Some(due) = self.due(&package) else { continue };
-            let late = due.deadline.is_some_and(|deadline| deadline <= now);
-            let lesson = self.timetable.next_lesson(now);
-            let window = self.timetable.window(now).map(|window| window.to);
-            let until = if late { lesson } else { window };
-            let expected = self.measured.expect(due);
-            let ends =
-                SignedDuration::try_from(expected).ok().and_then(|expected| now.checked_add(expected).ok());
-            if until.is_some_and(|until| ends.is_none_or(|ends| ends > until))
-                || self.timetable.lesson(now).is_some()
-            {
-                tracing::info!(%package, expected_seconds = expected.as_secs(), "it would not end in time and waits");
-                self.rest(SHORTEST_REST);
-                continue;
-            }
-            let hold = self.power.hold();
-            let done = self.command(&["update", package.as_str()], None, stop).await;
-            drop(hold);
-            self.note(done.as_ref());
-            match done {
-                Some(done) if done.succeeded() => self.measure(&package, done.took),
-                Some(_) => {}
-                None => return,
-            }
-        }
-        self.look_ahead(false, stop).await;
-    }
-
-    /// The evening, until the machine was told to go off; false if the agent was stopped before.
-    async fn evening(&mut self, hour: Instant, stop: &CancellationToken) -> bool {
-        tracing::info!(%hour, "the evening begins");
-        // News of today count; asking for them must not cost the evening.
-        let until_hour = || remaining(Instant::now(), hour);
-        let prepare = self.command(&["prepare"], Some(until_hour() / 2), stop).await;
-        if prepare.is_some_and(|done| !done.succeeded()) {
-            tracing::warn!("not everything that is due could be fetched");
-        }
-        self.look_ahead(false, stop).await;
-        let mut evening = Evening::plan(self.outlook.as_ref(), &self.measured, Instant::now(), hour);
-        self.last_evening = Some(hour);
-        self.journal(&evening);
-        let hold = if evening.planned.is_empty() { None } else { self.power.hold() };
-        let mut cut_off = None;
-        while let Some(package) = evening.next().cloned() {
-            let limit = until_hour();
-            if limit.is_zero() {
-                break;
-            }
-            let Some(done) = self.command(&["update", package.as_str()], Some(limit), stop).await else {
-                return false;
-            };
-            if done.succeeded() {
-                self.measure(&package, done.took);
-                evening.done.push(package);
-            } else if done.code.is_none() {
-                cut_off = Some(package);
-                break;
-            } else {
-                let why = WhyLeft::Failed { said: done.complaint() };
-                evening.left.push(Left { package, why });
-            }
-            self.journal(&evening);
-        }
-        drop(hold);
-        evening.close(cut_off.as_ref());
-        self.journal(&evening);
-        self.ask_to_be_woken(&evening).await;
-        let nap = Duration::try_from(hour.duration_since(Instant::now())).unwrap_or_default();
-        tokio::select! {
-            () = stop.cancelled() => return false,
-            () = tokio::time::sleep(nap) => {}
-        }
-        evening.switched_off = Some(Instant::now());
-        self.journal(&evening);
-        tracing::info!(done = evening.done.len(), left = evening.left.len(), "the evening ends");
-        self.switch_off().await
-    }
-
-    fn journal(&self, evening: &Evening) {
-        if let Err(failure) = self.layout.keep(EVENING, evening) {
-            tracing::error!("the evening could not be journalled\n{}", failure.render().trim_end());
-        }
-    }
-
-    /// Tells the node when this machine should be woken: at its hour in the morning.
-    async fn ask_to_be_woken(&self, evening: &Evening) {
-        let Some(at) = self.timetable.wake_after(evening.hour) else { return };
-        match wake::ask(&self.fetcher, &self.config, at).await {
-            Ok(()) => tracing::info!(%at, "the node was asked to wake this machine"),
-            Err(error) => tracing::warn!(%at, %error, "the node cannot be asked to wake this machine"),
-        }
-    }
-
-    async fn switch_off(&self) -> bool {
-        match self.power.switch_off().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "the machine cannot be switched off");
-                false
-            }
-        }
     }
 
     /// Does what somebody at the machine asks for, at once: it is her lesson.
@@ -431,7 +355,7 @@ impl Agent {
     async fn wish(&mut self, command: &[&str], packages: &[PackageName], stop: &CancellationToken) -> Answer {
         let arguments: Vec<&str> =
             command.iter().copied().chain(packages.iter().map(PackageName::as_str)).collect();
-        let Some(done) = self.command(&arguments, None, stop).await else {
+        let Some(done) = self.command(&arguments, self.until_hour(), stop).await else {
             return Answer::refused("the agent is stopping: ask again");
         };
         self.look_ahead(false, stop).await;
@@ -471,41 +395,32 @@ impl Agent {
         }
     }
 
-    /// Work that fails is tried again later and later; work that succeeds is followed by more.
-    fn note(&mut self, done: Option<&Done>) {
-        match done {
-            Some(done) if done.succeeded() => {
-                self.failures = 0;
-                self.resting_until = None;
-            }
-            _ => {
-                self.failures += 1;
-                let rest = SHORTEST_REST.saturating_mul(1 << (self.failures - 1).min(8));
-                self.rest(self.jitter(rest.min(LONGEST_REST), 2));
-            }
-        }
+    /// What remains until the machine goes off: nothing that was begun goes on beyond.
+    fn until_hour(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.timetable.shutdown_after(now).map(|hour| remaining(now, hour))
     }
 
-    /// Work that succeeds and leaves everything due as it was would be begun again at once, and again.
-    fn rest_unless_changed(&mut self, before: &[Due]) {
-        if self.all_due() == before && self.resting_until.is_none() {
-            self.rest(SHORTEST_REST);
+    /// A machine that was suspended, or whose clock was set forward, has not been on all the time: its clock went on further
+    /// than the time it was at work.
+    fn look_at_clock(&mut self) {
+        let (now, at_work) = (Instant::now(), tokio::time::Instant::now());
+        let (known, known_at_work) = self.looked_at_clock;
+        if time_until(now, known) > at_work.duration_since(known_at_work) + LONGEST_GAP {
+            tracing::info!(since = %known, "the clock went on without the agent");
+            self.awake_since = now;
         }
+        self.looked_at_clock = (now, at_work);
     }
 
     fn all_due(&self) -> Vec<Due> {
         self.outlook.as_ref().map_or_else(Vec::new, |outlook| outlook.due.clone())
     }
 
-    fn rest(&mut self, rest: Duration) {
-        self.resting_until = Some(soon(Instant::now(), rest));
-    }
-
-    fn measure(&mut self, package: &PackageName, took: Duration) {
-        self.measured.note(package, took);
-        if let Err(failure) = self.layout.keep(MEASURED, &self.measured) {
-            tracing::warn!("{}", failure.render().trim_end());
-        }
+    async fn in_use(&self) -> BTreeSet<PackageName> {
+        let layout = self.layout.clone();
+        let look = move || layout.current_generation().map(|current| usage::in_use(&layout, &current));
+        tokio::task::spawn_blocking(look).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     fn due(&self, package: &PackageName) -> Option<&Due> {
@@ -529,6 +444,10 @@ impl Agent {
         let drawn = u32::from(Digest::of(seed.as_bytes()).as_bytes()[0]);
         period * 3 / 4 + period / 4 * drawn / 255
     }
+}
+
+fn time_until(end: Instant, now: Instant) -> Duration {
+    Duration::try_from(end.duration_since(now)).unwrap_or_default()
 }
 
 fn word(asker: Asker) -> &'static str {

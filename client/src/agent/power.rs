@@ -14,6 +14,8 @@ use crate::config::AgentConfig;
 
 /// How long a question about sessions may take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long the system may take to accept that it goes off.
+const OFF_TIME: Duration = Duration::from_mins(1);
 /// Nobody is logged in: as if nobody had touched the machine for a day.
 const NOBODY: Duration = Duration::from_hours(24);
 
@@ -55,7 +57,10 @@ impl Power {
             "infinity",
         ];
         Self {
-            off: config.power_off.clone().unwrap_or_else(|| words(&["systemctl", "poweroff"])),
+            off: config
+                .power_off
+                .clone()
+                .unwrap_or_else(|| words(&["systemctl", "poweroff", "--check-inhibitors=no"])),
             inhibit: config.inhibit.clone().unwrap_or_else(|| words(&inhibit)),
             idle: config.idle.clone(),
         }
@@ -79,8 +84,9 @@ impl Power {
     /// Switches the machine off.
     pub(super) async fn switch_off(&self) -> io::Result<()> {
         let Some((program, arguments)) = self.off.split_first() else { return Ok(()) };
-        let status =
-            tokio::process::Command::new(program).args(arguments).stdin(Stdio::null()).status().await?;
+        let mut command = tokio::process::Command::new(program);
+        let status = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).status();
+        let status = tokio::time::timeout(OFF_TIME, status).await.map_err(|_| io::ErrorKind::TimedOut)??;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("`{program}`: {status}"))) }
     }
 

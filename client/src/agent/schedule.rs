@@ -2,12 +2,14 @@
 //!
 //! In this order:
 //!
-//! 1. the evening, from its minute on, once;
-//! 2. in a lesson nothing but to look whether there is news, which costs one small request;
-//! 3. to ask the node, when it is time;
-//! 4. to fetch what is due, ahead of the hour at which it may be installed;
-//! 5. to install what may be installed now: in a window what nobody is using, after its deadline all of it;
-//! 6. at night, when nothing is left to do and nobody is working, to switch the machine off.
+//! 1. when the hour has come, to switch the machine off, if it was on before: whatever else there is;
+//! 2. in a lesson nothing but to ask whether there is news, which costs one small request;
+//! 3. the evening, from its minute on, once;
+//! 4. to ask the node, when it is time;
+//! 5. to put back settings that drifted;
+//! 6. to install what may be installed now: in a window what nobody is using, after its deadline all of it;
+//! 7. to fetch what is due, ahead of the hour at which it may be installed;
+//! 8. at night, when nothing is left to do and nobody is working, to switch off a machine that somebody had switched on.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,8 +33,14 @@ pub(crate) struct View<'a> {
     pub(crate) in_use: &'a BTreeSet<PackageName>,
     /// When the node is asked next.
     pub(crate) refresh_at: Instant,
-    /// Until when work that failed rests.
+    /// Until when installs that failed rest.
     pub(crate) resting_until: Option<Instant>,
+    /// The same for fetching: what cannot be had holds up nothing that is here.
+    pub(crate) fetching_rests_until: Option<Instant>,
+    /// Since when the machine has been on, without a break.
+    pub(crate) awake_since: Instant,
+    /// Until when switching off rests, after it failed.
+    pub(crate) off_rests_until: Option<Instant>,
     /// The hour of the last evening that was made.
     pub(crate) last_evening: Option<Instant>,
     /// How long nobody has touched the machine; unknown where it cannot be told.
@@ -46,6 +54,8 @@ pub(crate) enum Task {
     Evening(Instant),
     /// Ask the node for what is new.
     Refresh,
+    /// Put back settings that are not as they should be.
+    Settle,
     /// Fetch what is due.
     Prepare,
     /// Install these, one after the other.
@@ -60,9 +70,17 @@ impl View<'_> {
     /// What to do now.
     pub(crate) fn task(&self) -> Task {
         let now = self.now;
+        let night = self.timetable.night(now).filter(|_| !rests(self.off_rests_until, now));
+        if let Some(hour) = night
+            && self.awake_since < hour
+        {
+            return Task::SwitchOff(hour);
+        }
+        let lesson = self.timetable.lesson(now);
         let hour = self.timetable.shutdown_after(now);
         let evening = hour.filter(|hour| self.last_evening != Some(*hour));
         if let Some(hour) = evening
+            && lesson.is_none()
             && now >= self.evening_begins(hour)
         {
             return Task::Evening(hour);
@@ -70,39 +88,50 @@ impl View<'_> {
         if self.refresh_at <= now {
             return Task::Refresh;
         }
-        let lesson = self.timetable.lesson(now);
-        let resting = self.resting_until.is_some_and(|until| now < until);
-        if lesson.is_none() && !resting {
-            if self.due().any(|due| !due.prepared) {
-                return Task::Prepare;
-            }
-            let ready: Vec<PackageName> =
-                self.due().filter(|due| self.may_install(due)).map(|due| due.package.clone()).collect();
-            if !ready.is_empty() {
-                return Task::Install(ready);
-            }
+        if lesson.is_none()
+            && let Some(task) = self.work()
+        {
+            return task;
         }
-        let night = self.night();
         if let Some(hour) = night
-            && self.idle.is_some_and(|idle| {
-                SignedDuration::try_from(idle).is_ok_and(|idle| idle >= self.timetable.idle())
-            })
+            && let Some(idle) = self.idle
+            && SignedDuration::try_from(idle).is_ok_and(|idle| idle >= self.timetable.idle())
         {
             return Task::SwitchOff(hour);
         }
         let soon = self.timetable.window(now).is_some() && self.due().next().is_some();
-        let sleep = if soon || night.is_some() { SHORT_SLEEP } else { LONGEST_SLEEP };
+        let sleep = if soon || self.timetable.night(now).is_some() { SHORT_SLEEP } else { LONGEST_SLEEP };
         let moments = [
             Some(self.refresh_at),
+            hour,
             evening.map(|hour| self.evening_begins(hour)),
             lesson.map(|lesson| lesson.to),
-            self.timetable.next_window(now).filter(|window| *window > now),
-            self.resting_until.filter(|until| *until > now),
-            self.outlook.and_then(|outlook| outlook.changes_at).filter(|changes| *changes > now),
+            self.timetable.next_window(now),
+            self.resting_until,
+            self.fetching_rests_until,
+            self.off_rests_until,
+            self.outlook.and_then(|outlook| outlook.changes_at),
             self.due().filter_map(|due| due.deadline).filter(|deadline| *deadline > now).min(),
         ];
         let latest = now.checked_add(sleep).unwrap_or(Instant::MAX);
-        Task::Sleep(moments.into_iter().flatten().fold(latest, Instant::min))
+        Task::Sleep(moments.into_iter().flatten().filter(|moment| *moment > now).fold(latest, Instant::min))
+    }
+
+    /// What there is to do outside lessons.
+    fn work(&self) -> Option<Task> {
+        let now = self.now;
+        if !rests(self.resting_until, now) {
+            if self.outlook.is_some_and(|outlook| !outlook.drift.is_empty()) {
+                return Some(Task::Settle);
+            }
+            let ready = self.due().filter(|due| due.prepared && self.may_install(due));
+            let ready: Vec<PackageName> = ready.map(|due| due.package.clone()).collect();
+            if !ready.is_empty() {
+                return Some(Task::Install(ready));
+            }
+        }
+        let missing = self.due().any(|due| !due.prepared);
+        (missing && !rests(self.fetching_rests_until, now)).then_some(Task::Prepare)
     }
 
     fn due(&self) -> impl Iterator<Item = &Due> {
@@ -118,11 +147,10 @@ impl View<'_> {
     fn evening_begins(&self, hour: Instant) -> Instant {
         hour.checked_sub(self.timetable.evening()).unwrap_or(hour)
     }
+}
 
-    /// The hour that the machine should have been switched off at, while it is night.
-    fn night(&self) -> Option<Instant> {
-        self.timetable.night(self.now)
-    }
+fn rests(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| now < until)
 }
 
 #[cfg(test)]
@@ -176,6 +204,8 @@ mod tests {
         in_use: &'a [&'a str],
         last_evening: Option<Instant>,
         idle_minutes: u64,
+        /// Switched on then.
+        awake_since: &'a str,
     }
 
     fn task(case: Case<'_>) -> Task {
@@ -187,6 +217,9 @@ mod tests {
             in_use: &case.in_use.iter().map(|name| name.parse().unwrap()).collect(),
             refresh_at: now + SignedDuration::from_hours(1),
             resting_until: None,
+            fetching_rests_until: None,
+            awake_since: at(case.awake_since),
+            off_rests_until: None,
             last_evening: case.last_evening,
             idle: Some(Duration::from_mins(case.idle_minutes)),
         }
@@ -194,7 +227,7 @@ mod tests {
     }
 
     fn case(clock: &str, due: Vec<Due>) -> Case<'_> {
-        Case { clock, due, in_use: &[], last_evening: None, idle_minutes: 0 }
+        Case { clock, due, in_use: &[], last_evening: None, idle_minutes: 0, awake_since: "00:00" }
     }
 
     fn install(package: &str) -> Task {
@@ -244,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_on_before_the_hour_goes_off_at_it_whatever_there_is() {
+        for due in [vec![], vec![due("a", true, Some("06:00"))]] {
+            for last_evening in [None, Some(at("18:30"))] {
+                let on = Case { last_evening, ..case("18:30", due.clone()) };
+                assert_eq!(task(on), Task::SwitchOff(at("18:30")));
+            }
+        }
+        // Suspended over the hour and opened in the morning: that hour is past.
+        let morning = Case { awake_since: "00:00", ..case("07:31", vec![]) };
+        assert!(matches!(task(morning), Task::Sleep(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_holds_up_nothing_that_is_here() {
+        assert_eq!(task(case("12:30", vec![due("a", false, None), due("b", true, None)])), install("b"));
+    }
+
+    #[test]
     fn at_night_it_goes_off_once_nobody_works() {
         let night =
             |idle_minutes, due| Case { last_evening: Some(at("18:30")), idle_minutes, ..case("22:00", due) };
@@ -265,6 +316,9 @@ mod tests {
             in_use: &BTreeSet::new(),
             refresh_at: now + SignedDuration::from_hours(1),
             resting_until: Some(at("12:31")),
+            fetching_rests_until: None,
+            awake_since: at("07:30"),
+            off_rests_until: None,
             last_evening: None,
             idle: None,
         };

@@ -105,6 +105,15 @@ pub(crate) fn forget(layout: &Layout) -> Result<(), Failure> {
 }
 
 impl Layout {
+    /// Holds the installed release of this program, as `run` holds an application's.
+    pub(super) fn own_lock(&self) -> Result<Option<fs_err::File>, Failure> {
+        let current = self.current_generation()?;
+        let own = current.packages.iter().find(|(package, _)| package.as_str() == OWN_PACKAGE);
+        let Some((package, installed)) = own else { return Ok(None) };
+        let lock = mirabelle_content::durable::lock_shared(&self.run_lock(package, &installed.id));
+        lock.map(Some).or_fail(|| "cannot hold the agent's own release".to_owned())
+    }
+
     /// The release of this program that is installed.
     pub(crate) fn own_release(&self) -> Result<Option<Digest>, Failure> {
         Ok(installed(self)?.map(|(release, _)| release))

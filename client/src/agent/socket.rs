@@ -142,9 +142,13 @@ async fn who(user: u32, teachers: &[String]) -> Asker {
         return Asker::Anyone;
     }
     // The system's own answer: groups may come from a directory service.
-    let asked = tokio::process::Command::new("id").arg("-Gn").arg(user.to_string()).output().await;
-    let groups = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    if groups.split_ascii_whitespace().any(|group| teachers.iter().any(|teacher| teacher == group)) {
+    let mut id = tokio::process::Command::new("id");
+    // Names may hold spaces: `-z` ends each with a zero byte.
+    id.args(["-Gnz"]).arg(user.to_string()).kill_on_drop(true);
+    let asked = tokio::time::timeout(REQUEST_TIME, id.output()).await;
+    let groups = asked.ok().and_then(Result::ok).map(|output| output.stdout).unwrap_or_default();
+    if groups.split(|byte| *byte == 0).any(|group| teachers.iter().any(|teacher| teacher.as_bytes() == group))
+    {
         Asker::Teacher
     } else {
         Asker::Anyone

@@ -55,7 +55,7 @@ impl Worker {
     /// Runs a command for at most `limit`; dropped before it ends, the command is killed.
     pub(super) async fn run(&self, arguments: &[&str], limit: Option<Duration>) -> std::io::Result<Done> {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(&self.root).arg("--json").args(arguments);
+        command.arg("--root").arg(&self.root).args(["--json", "--wait"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let begun = tokio::time::Instant::now();
         let mut child = command.spawn()?;

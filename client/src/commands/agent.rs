@@ -23,7 +23,11 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     // Each round takes one release back, and never tries it again.
     while self_update::hand_over(&context.layout)? == Start::GoBack {
-        go_back(context)?;
+        if let Err(failure) = go_back(context) {
+            // An agent that does not get further than this is better than none.
+            tracing::error!("the new agent could not be taken back\n{}", failure.render().trim_end());
+            break;
+        }
     }
     runtime()?.block_on(async { Agent::new(context.layout.clone(), config)?.run().await })
 }
@@ -70,7 +74,10 @@ pub(super) async fn resume(context: &Context, before_login: bool) -> Result<(), 
     let interrupted = context.layout.journaled()?.map(|transaction| transaction.reason);
     let resumed = {
         let begun = context.begin(&config)?;
-        // What somebody changed while the machine was off is put back before anybody uses it.
+        if let Ok(network) = context.kept().await {
+            begun.learn(&network)?;
+        }
+        // What somebody changed is put back, before login before anybody uses it.
         begun.executor.settings().apply(&begun.current)?;
         Resumed { interrupted, generation: begun.current.number }
     };

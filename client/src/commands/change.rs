@@ -1,8 +1,8 @@
 //! `install`, `update`, `prepare`, `remove`, `rollback`: decide, then act.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{Asker, Instant, PackageName};
+use mirabelle_manifests::{Asker, AssignmentMode, Instant, MachineState, PackageName, Reason};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -53,15 +53,35 @@ pub(super) async fn install(context: &Context, wish: &Wish, dry_run: bool) -> Re
             begun.executor.refuse_unless_present(&plan, source).await?;
         }
         // Before anything else: whatever comes between, it is not forgotten.
-        let asked = known.state.asked.clone();
+        let asked = asked_for(&plan, &known.state, packages);
         context.layout.change_state(|state| {
-            state.asked = asked;
+            state.asked.extend(asked);
             state.quarantine.retain(|release, _| known.state.quarantine.contains_key(release));
         })?;
         point("asked").or_fail(|| "cannot remember who asked".to_owned())?;
     }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
     execute(context, &begun, &plan, Some(source), &format!("install {}", names.join(" ")), dry_run).await
+}
+
+/// Who asked for what of `packages`; what everybody has is nobody's wish, and not hers to take away.
+fn asked_for(
+    plan: &InstallPlan,
+    state: &MachineState,
+    packages: &BTreeSet<PackageName>,
+) -> BTreeMap<PackageName, Asker> {
+    let is_required = |package: &PackageName| {
+        let reasons =
+            plan.activate.get(package).map(|coming| &coming.reasons).or_else(|| plan.kept.get(package));
+        reasons.is_some_and(|reasons| {
+            reasons
+                .iter()
+                .any(|reason| matches!(reason, Reason::Assigned { mode: AssignmentMode::Required, .. }))
+        })
+    };
+    let wished =
+        state.asked.iter().filter(|(package, _)| packages.contains(*package) && !is_required(package));
+    wished.map(|(package, asker)| (package.clone(), *asker)).collect()
 }
 
 /// Follows the deployment. A release that fails is taken back and left out, and what else is due goes on without it.

@@ -27,6 +27,7 @@ use crate::generation::Generation;
 use crate::layout::Layout;
 use crate::outlook::Outlook;
 use crate::room::Room;
+use crate::settings::MachineSettings;
 use crate::state::State;
 use crate::transaction::Executor;
 
@@ -36,6 +37,8 @@ struct Context {
     output: Output,
     settings: Settings,
     now: Instant,
+    /// Whether to wait for whoever is changing something.
+    waits: bool,
 }
 
 impl Context {
@@ -71,7 +74,7 @@ impl Context {
 
     /// Takes the lock and brings the directory in order: what a cut interrupted is finished or taken back.
     fn begin<'a>(&'a self, config: &'a Config) -> Result<Begun<'a>, Failure> {
-        let lock = self.layout.lock()?;
+        let lock = if self.waits { self.layout.wait_for_lock()? } else { self.layout.lock()? };
         let store = self.layout.objects()?;
         let executor = Executor { layout: &self.layout, config, store, now: self.now };
         executor.recover()?;
@@ -108,7 +111,7 @@ impl Known {
         }
     }
 
-    /// As if `asker` had asked for these packages, and nobody had ever gone back from one or seen it fail.
+    /// As if `asker` had asked for these packages; an administrator as if nobody had ever gone back from one or seen it fail.
     fn asking(&mut self, packages: &BTreeSet<PackageName>, asker: Asker) {
         for package in packages {
             self.state
@@ -116,9 +119,10 @@ impl Known {
                 .entry(package.clone())
                 .and_modify(|known| *known = asker.max(*known))
                 .or_insert(asker);
-            self.state.held.remove(package);
         }
+        // What an administrator went back from, others do not bring back.
         if asker == Asker::Administrator {
+            self.state.held.retain(|package, _| !packages.contains(package));
             let of_package = |release: &Digest| {
                 self.network
                     .catalogue
@@ -140,7 +144,14 @@ impl Known {
 
     fn outlook(&self, layout: &Layout, config: &Config) -> Result<Outlook, Failure> {
         let decisions = self.decide(layout, config)?;
-        Ok(Outlook::of(&self.situation(), &self.network, layout, &self.current, decisions))
+        let mut outlook = Outlook::of(&self.situation(), &self.network, layout, &self.current, decisions);
+        let settings = MachineSettings { layout, machine: &self.machine, system_root: &config.system_root };
+        if settings.are_stale(&self.network.deployment.values_of(&self.machine))? {
+            outlook.drift.push("the deployment's values".to_owned());
+        }
+        let drifted = settings.audit(&self.current)?;
+        outlook.drift.extend(drifted.into_iter().map(|(_, path, what)| format!("`{path}` is {what}")));
+        Ok(outlook)
     }
 }
 
@@ -187,6 +198,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         output: Output::new(cli.json),
         settings: cli.settings,
         now: Instant::now(),
+        waits: cli.wait,
     };
     match cli.command {
         Command::Enroll(arguments) => enroll::run(&context, arguments),

@@ -111,7 +111,7 @@ fn what_does_not_fit_is_left_out() {
             "nor what failed here",
             apps().failed("lib", 2),
             vec![format!(
-                "app: {unfit}`app` release 2 requires `lib` from release 2, but only `lib` release 1 may be installed here"
+                "app: {unfit}`app` release 2 requires `lib` from release 2, but no release of `lib` may be installed here"
             )],
         ),
         (
