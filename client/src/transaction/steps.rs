@@ -4,11 +4,12 @@
 //! taking it back removes: the new generation goes before the journal does, and is not read any more by then.
 //!
 //! Two sorts of trouble are told apart. What a release does wrong is taken back and not tried again. What this machine
-//! cannot do now (a full disk) leaves the journal where it is, and the next start goes on.
+//! cannot do now (a full disk) leaves the journal where it is, and the next start goes on. What cannot be taken back, now or
+//! ever, is said in the log and does not hold up the rest: `verify` shows it.
 
 use mirabelle_content::durable;
 use mirabelle_manifests::{PackageName, Quarantine};
-use mirabelle_terminal::{Failure, Kind, OrFail};
+use mirabelle_terminal::{Failure, OrFail};
 
 use super::{Executor, at};
 use crate::generation::Generation;
@@ -211,7 +212,8 @@ impl Executor<'_> {
         at("returned")?;
         match self.settings().apply(&base) {
             Ok(_) => {}
-            Err(failure) if failure.kind() == Kind::Machine => return Err(failure),
+            // The disk is full, say: another start may do it.
+            Err(failure) if failure.may_pass() => return Err(failure),
             // A value that is gone from the deployment meanwhile, say: `verify` shows it, and going round in circles helps
             // nobody.
             Err(failure) => {
@@ -237,7 +239,7 @@ impl Executor<'_> {
             Ok(made) if made.restart => return self.note_restart(&back),
             Ok(_) => {}
             // The disk is full, say: another start may do it.
-            Err(StepFailure::Machine(failure)) if failure.kind() == Kind::Machine => return Err(failure),
+            Err(StepFailure::Machine(failure)) if failure.may_pass() => return Err(failure),
             // `verify` shows it; going round in circles helps nobody.
             Err(failure) => {
                 tracing::error!(package = %step.package, ?failure, "a native package could not be taken back");
