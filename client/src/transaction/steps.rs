@@ -170,16 +170,23 @@ impl Executor<'_> {
         self.layout.show_current(number)
     }
 
-    /// Makes the checks of the releases that are new in the next generation; the first that fails, and why.
+    /// Makes the checks of the releases that are new in the next generation; the first that fails, and why. A native package
+    /// that waits for a restart cannot work yet, and is not looked at: its detection tells after it (`verify`).
     fn check_health(&self, transaction: &Transaction) -> Result<Option<(Culprit, String)>, Failure> {
         let (base, next) = (self.base(transaction)?, self.layout.read_generation(transaction.next)?);
         let new = next.packages.iter().filter(|(package, installed)| {
             base.packages.get(*package).is_none_or(|before| before.release != installed.release)
         });
         for (package, installed) in new {
+            let native = NativeStep { package: package.clone(), from: None, to: Some(installed.release) };
+            if self.waits_for_restart(&native)? {
+                tracing::info!(%package, "its checks are not made: the machine has to be restarted first");
+                continue;
+            }
             let release = self.layout.read_manifest(installed)?;
             let tree = self.layout.release(package, &installed.id);
-            if let Err(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root) {
+            if let Some(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root)?
+            {
                 let culprit = Culprit { package: package.clone(), release: installed.release };
                 return Ok(Some((
                     culprit,
