@@ -73,20 +73,16 @@ fn what_a_package_requires_comes_along_though_the_deployment_wants_it_anyway() {
     deploy(&mut world, &lines);
     world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
     assert_eq!(packages(world.college("57001").workstation(0)), ["hello 1", "library 1"]);
-    for (app, asked) in [(hello(2), "hello"), (hello(3), "library")] {
-        let library = App::new("library", app.sequence());
-        for app in [&library, &app, &App::new("other", app.sequence())] {
-            world.submit(app);
-            world.approve(app);
+    for (number, asked) in [(2, "hello"), (3, "library")] {
+        for app in [App::new("library", number), hello(number), App::new("other", number)] {
+            world.submit(&app);
+            world.approve(&app);
         }
         deploy(&mut world, &json!([lines[0], lines[1], { "package": "other", "mode": "required" }]));
         let workstation = world.college("57001").workstation(0);
         workstation.run(["update", asked]).succeeds();
         // What has nothing to do with it waits.
-        assert_eq!(
-            packages(workstation),
-            ["hello", "library"].map(|name| format!("{name} {}", app.sequence()))
-        );
+        assert_eq!(packages(workstation), [format!("hello {number}"), format!("library {number}")]);
     }
 }
 

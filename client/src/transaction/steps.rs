@@ -155,9 +155,21 @@ impl Executor<'_> {
             Ok(_) => Step::Checking,
             Err(failure) => {
                 let left = transaction.native.len();
-                Step::Undoing { left, culprit: None, why: failure.render().trim_end().to_owned() }
+                let culprit = self.culprit_of_settings(transaction, &next);
+                Step::Undoing { left, culprit, why: failure.render().trim_end().to_owned() }
             }
         })
+    }
+
+    /// The release that comes and sets what can never be set, if one does: the user that its own installer was to make is not
+    /// there, say. Installed again it would only be taken back again.
+    fn culprit_of_settings(&self, transaction: &Transaction, next: &Generation) -> Option<Culprit> {
+        let settings = self.settings();
+        let (package, _) = settings.impossible(&settings.wanted(next).ok()?, true).ok()??;
+        let release = next.packages.get(&package)?.release;
+        let before = self.base(transaction).ok()?;
+        let new = before.packages.get(&package).is_none_or(|before| before.release != release);
+        new.then_some(Culprit { package, release })
     }
 
     fn switch(&self, number: u64) -> Result<(), Failure> {
