@@ -18,16 +18,18 @@ use crate::native::{self, StepFailure};
 use crate::state::Restart;
 use crate::{collect, health, platform};
 
-/// A native step that a cut interrupted is begun so often, and then taken back.
-const ATTEMPTS: u32 = 2;
+/// A native step whose end nobody saw is begun so often, and then taken back: a person who switches off twice in a row is no
+/// reason to give up a good release.
+const ATTEMPTS: u32 = 3;
 
 impl Executor<'_> {
     /// Brings the directory in order after whatever happened before, as the journal says: goes on, or sweeps what was being
     /// prepared.
     pub(crate) fn recover(&self) -> Result<(), Failure> {
         let what = || format!("cannot bring `{}` in order", self.layout.root().display());
+        let journaled = self.layout.journaled()?;
         durable::remove_tree(&self.layout.staging()).or_fail(what)?;
-        let Some(transaction) = self.layout.journaled()? else { return Ok(()) };
+        let Some(transaction) = journaled else { return Ok(()) };
         tracing::warn!(reason = transaction.reason, step = ?transaction.step, "a transaction was interrupted");
         if transaction.step == Step::Preparing {
             self.layout.discard(&self.layout.generation(transaction.next))?;
@@ -109,7 +111,8 @@ impl Executor<'_> {
             Step::Undoing { left: done + 1, culprit, why }
         };
         if attempts >= ATTEMPTS {
-            let why = format!("`{}` was interrupted twice while it was being installed", step.package);
+            let why =
+                format!("`{}` was interrupted {ATTEMPTS} times while it was being installed", step.package);
             return Ok(failed(why, true));
         }
         transaction.step = Step::Installing { done, attempts: attempts + 1 };
