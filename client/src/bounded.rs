@@ -29,7 +29,7 @@ pub(crate) enum Ended {
     Killed,
     /// Not within its time; it and all that it started were killed.
     TooLate,
-    /// Not begun: its program is not there, or none.
+    /// Not begun: its program is not there, or is none.
     NotStarted,
 }
 
@@ -122,9 +122,7 @@ fn run_into(
 ) -> io::Result<Ended> {
     command.stdout(output.try_clone()?).stderr(output.try_clone()?);
     let mut child = match command.spawn() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
-            return Ok(Ended::NotStarted);
-        }
+        Err(error) if is_no_program(&error) => return Ok(Ended::NotStarted),
         spawned => spawned?,
     };
     let group = Pid::from_child(&child);
@@ -144,6 +142,27 @@ fn run_into(
             Ok(Ended::TooLate)
         }
     })
+}
+
+/// True when what was to be started can never be: what is there is no program, or its arguments are none. That is about the
+/// command; whatever else keeps a process from starting is about the machine.
+fn is_no_program(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    // `InvalidInput` is also what is said of a NUL among the words, which no system call has seen.
+    let invalid = error.kind() == io::ErrorKind::InvalidInput;
+    let no_program = [
+        Errno::NOENT,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::NOEXEC,
+        Errno::LIBBAD,
+        Errno::NOTDIR,
+        Errno::ISDIR,
+        Errno::LOOP,
+        Errno::NAMETOOLONG,
+        Errno::TOOBIG,
+    ];
+    invalid || Errno::from_io_error(error).is_some_and(|error| no_program.contains(&error))
 }
 
 /// The last line that a command said, for people.
@@ -178,6 +197,28 @@ mod tests {
         assert_eq!(run(shell("kill -9 $$"), long, &log).unwrap(), Ended::Killed);
         let gone = command(&["/nowhere/at-all".into()], Path::new("/nowhere")).unwrap();
         assert_eq!(run(gone, long, &log).unwrap(), Ended::NotStarted);
+    }
+
+    #[test]
+    fn what_is_no_program_is_not_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (name, content) in [("empty", ""), ("text", "no program\n"), ("lost", "#!/nowhere/sh\n")] {
+            fs::write(at(name), content).unwrap();
+            fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        fs::write(at("plain"), "#!/bin/sh\n").unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        fs::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        let names = ["empty", "text", "lost", "plain", "directory", "loop", "text/below", "nothing"];
+        let words = names.map(|name| vec![at(name).display().to_string()]);
+        let long = vec!["true".to_owned(), "x".repeat(8 << 20)];
+        let odd = vec!["true".to_owned(), "\0".to_owned()];
+        for words in words.into_iter().chain([long, odd]) {
+            let command = command(&words, Path::new("/nowhere")).unwrap();
+            let (ended, _) = ask(command, Duration::from_secs(30)).unwrap();
+            assert_eq!(ended, Ended::NotStarted, "{}", words[0]);
+        }
     }
 
     #[test]

@@ -11,15 +11,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use fs_err as fs;
 use mirabelle_manifests::{Launcher, PackageName};
 
+use crate::bounded::{self, Ended};
 use crate::generation::Generation;
 use crate::layout::Layout;
 use crate::platform;
 
+/// A cache that takes longer is left out: a desktop finds what there is without it.
+const REFRESHING: Duration = Duration::from_mins(1);
 /// What of a release's `share/` a desktop reads, and who makes a cache of it.
 const SHARED: [&str; 4] = ["icons", "pixmaps", "mime/packages", "metainfo"];
 /// Files of one release that are linked; more are no icons.
@@ -56,7 +59,8 @@ pub(crate) fn build(
     Ok(())
 }
 
-/// Links every file below `from` at its place below `to`. Where two releases have the same, the first keeps it.
+/// Links every file below `from` at its place below `to`. Where two releases have the same, the first keeps it. A link to a
+/// directory is left out: whoever came next would write through it, into another release's files.
 fn link_all(from: &Path, to: &Path, package: &PackageName) -> io::Result<()> {
     let mut waiting: Vec<PathBuf> = vec![PathBuf::new()];
     let mut linked = 0;
@@ -72,16 +76,21 @@ fn link_all(from: &Path, to: &Path, package: &PackageName) -> io::Result<()> {
                 waiting.push(below);
                 continue;
             }
+            let found = entry.path();
+            if fs::metadata(&found).is_ok_and(|found| found.is_dir()) {
+                tracing::warn!(%package, file = %below.display(), "a link to a directory is not shown");
+                continue;
+            }
             linked += 1;
             if linked > MAX_LINKS {
                 tracing::warn!(%package, "the release has more to show than a desktop reads");
                 return Ok(());
             }
-            let place = to.join(&below);
-            if let Some(directory) = place.parent() {
-                fs::create_dir_all(directory)?;
+            if !is_own_directory(to, below.parent().unwrap_or(Path::new("")))? {
+                tracing::warn!(%package, file = %below.display(), "another release shows a file where its directory would be");
+                continue;
             }
-            match fs::os::unix::fs::symlink(entry.path(), &place) {
+            match fs::os::unix::fs::symlink(&found, to.join(&below)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     tracing::warn!(%package, file = %below.display(), "another release shows this already");
                 }
@@ -90,6 +99,22 @@ fn link_all(from: &Path, to: &Path, package: &PackageName) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// True when `below`, made here where it is missing, is a directory of the generation's own all the way from `to`, no link.
+fn is_own_directory(to: &Path, below: &Path) -> io::Result<bool> {
+    fs::create_dir_all(to)?;
+    let mut place = to.to_owned();
+    for name in below {
+        place.push(name);
+        match fs::symlink_metadata(&place) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(&place)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Refreshes the caches that the machine's tools make; where it has none of them, it needs none.
@@ -103,21 +128,12 @@ fn refresh_caches(share: &Path) {
     ];
     for (program, arguments, directory) in commands.into_iter().filter(|(_, _, directory)| directory.is_dir())
     {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(&directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        match command.status() {
-            Ok(status) if !status.success() => {
-                tracing::warn!(program, %status, "a desktop's cache was not refreshed");
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(program, %error, "a desktop's cache was not refreshed");
-            }
-            _ => {}
+        let words = [program].into_iter().chain(arguments.iter().copied()).map(str::to_owned);
+        let words: Vec<String> = words.chain([directory.display().to_string()]).collect();
+        match bounded::command(&words, share).and_then(|command| bounded::ask(command, REFRESHING)) {
+            Ok((Ended::With(0) | Ended::NotStarted, _)) => {}
+            Ok((ended, _)) => tracing::warn!(program, %ended, "a desktop's cache was not refreshed"),
+            Err(error) => tracing::warn!(program, %error, "a desktop's cache was not refreshed"),
         }
     }
 }
@@ -175,5 +191,30 @@ mod tests {
         link_all(&directory.path().join("nothing"), &to, &package).unwrap();
         assert_eq!(fs::read_to_string(to.join("hicolor/48x48/app.png")).unwrap(), "a");
         assert_eq!(fs::read_to_string(to.join("only.png")).unwrap(), "b");
+    }
+
+    #[test]
+    fn nothing_is_written_into_another_releases_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // One has a link to a directory, and a file, where the other has directories; the third a file where that has one.
+        fs::create_dir_all(at("a/real")).unwrap();
+        fs::write(at("a/real/own.png"), "a").unwrap();
+        fs::os::unix::fs::symlink("real", at("a/theme")).unwrap();
+        fs::write(at("a/flat"), "a").unwrap();
+        for file in ["b/theme/x.png", "b/flat/x.png", "b/deep/er/x.png"] {
+            fs::create_dir_all(at(file).parent().unwrap()).unwrap();
+            fs::write(at(file), "b").unwrap();
+        }
+        fs::create_dir_all(at("c")).unwrap();
+        fs::write(at("c/deep"), "c").unwrap();
+        let package = "x".parse().unwrap();
+        for tree in ["a", "b", "c"] {
+            link_all(&at(tree), &at("to"), &package).unwrap();
+        }
+        assert_eq!(fs::read_dir(at("a/real")).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(at("to/theme/x.png")).unwrap(), "b");
+        assert_eq!(fs::read_to_string(at("to/flat")).unwrap(), "a");
+        assert_eq!(fs::read_to_string(at("to/deep/er/x.png")).unwrap(), "b");
     }
 }

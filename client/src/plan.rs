@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{Action, CatalogueEntry, Decision, PackageName, Reason};
+use mirabelle_manifests::{Action, CatalogueEntry, Decision, Listing, PackageName, Reason};
 use mirabelle_terminal::Failure;
 use serde::Serialize;
 
@@ -34,6 +34,12 @@ impl Activation {
             matches!(reason, Reason::Missing | Reason::OtherInstalled { .. } | Reason::AskedFor)
         });
         !assigned
+    }
+
+    /// True when it requires `package`, or cannot be beside it.
+    fn names(&self, package: &PackageName) -> bool {
+        let Listing { requires, conflicts, .. } = &self.entry.listing;
+        requires.iter().chain(conflicts).any(|relation| relation.package == *package)
     }
 
     fn required_by(&self) -> &[PackageName] {
@@ -73,23 +79,38 @@ impl InstallPlan {
         plan
     }
 
-    /// The part of it that is about these packages and what they require.
+    /// The part of it that is about these packages, and about those that go together or apart with them: the whole was
+    /// decided so that all of it fits, and a part fits when nothing left out has to do with what is in it.
     pub(crate) fn only(mut self, packages: &BTreeSet<PackageName>) -> Self {
         let mut chosen = packages.clone();
         loop {
-            let required = self.activate.iter().filter(|(package, activation)| {
-                !chosen.contains(*package) && activation.required_by().iter().any(|by| chosen.contains(by))
-            });
-            let required: Vec<PackageName> = required.map(|(package, _)| package.clone()).collect();
-            if required.is_empty() {
+            let changed = self.activate.keys().chain(self.remove.keys());
+            let related: Vec<PackageName> = changed
+                .filter(|package| !chosen.contains(*package))
+                .filter(|package| chosen.iter().any(|known| self.relates(known, package)))
+                .cloned()
+                .collect();
+            if related.is_empty() {
                 break;
             }
-            chosen.extend(required);
+            chosen.extend(related);
         }
         self.activate.retain(|package, _| chosen.contains(package));
         self.remove.retain(|package, _| chosen.contains(package));
         self.kept.retain(|package, _| chosen.contains(package));
         self
+    }
+
+    /// True when `package`, which changes, cannot be left out where `chosen` is in: it comes for its sake, or both change and
+    /// one names the other.
+    fn relates(&self, chosen: &PackageName, package: &PackageName) -> bool {
+        let names = |by: &PackageName, other: &PackageName| {
+            self.activate.get(by).is_some_and(|activation| activation.names(other))
+        };
+        let changes = self.activate.contains_key(chosen) || self.remove.contains_key(chosen);
+        let for_its_sake =
+            self.activate.get(package).is_some_and(|activation| activation.required_by().contains(chosen));
+        for_its_sake || names(chosen, package) || (changes && names(package, chosen))
     }
 
     /// Refuses the whole when one of the packages that a person asked for may not be had.

@@ -121,6 +121,46 @@ impl MachineSettings<'_> {
         Ok(wanted)
     }
 
+    /// The first of these files that cannot be made whatever one tries, by whose setting, and why: what stands there is no
+    /// file, or too large to be kept, or, with `owners`, its owner or group is unknown here.
+    pub(crate) fn impossible(
+        &self,
+        wanted: &BTreeMap<SystemPath, Wanted>,
+        owners: bool,
+    ) -> Result<Option<(PackageName, Failure)>, Failure> {
+        let record = self.read()?;
+        for (path, file) in wanted {
+            let owner = || platform::owner(&file.owner, &file.group).map(|_| ());
+            let possible = self.can_be_replaced(path, record.files.contains_key(path));
+            if let Err(error) = possible.and_then(|()| if owners { owner() } else { Ok(()) }) {
+                let why =
+                    Failure::no(format!("cannot make the setting `{path}` of `{}`: {error}", file.package))
+                        .hint("an administrator of this machine can make way for it");
+                return Ok(Some((file.package.clone(), why)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Refuses what stands at `path` if it cannot be kept and replaced; of what is ours nothing has to be kept.
+    fn can_be_replaced(&self, path: &SystemPath, ours: bool) -> io::Result<()> {
+        let place = self.place(path);
+        let metadata = match fs::symlink_metadata(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            metadata => metadata?,
+        };
+        if metadata.is_dir() || (!ours && !metadata.is_file()) {
+            return Err(io::Error::other(format!("`{}` is no file", place.display())));
+        }
+        if !ours && metadata.len() > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!(
+                "`{}` is longer than {MAX_FILE_BYTES} bytes, and is not replaced",
+                place.display()
+            )));
+        }
+        Ok(())
+    }
+
     fn fill(
         &self,
         package: &PackageName,
@@ -234,9 +274,7 @@ impl MachineSettings<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             metadata => metadata?,
         };
-        if !metadata.is_file() {
-            return Err(io::Error::other(format!("`{}` is no file", place.display())));
-        }
+        self.can_be_replaced(path, false)?;
         let content = durable::read_if_present(&place, MAX_FILE_BYTES)?.unwrap_or_default();
         let digest = Digest::of(&content);
         durable::write_atomically_as(&self.original(digest), &content, 0o600, None)?;

@@ -255,7 +255,7 @@ impl Executor<'_> {
     ) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
         refuse_colliding_launchers(next)
-            .and_then(|()| self.settings().wanted(next).map(|_| ()))
+            .and_then(|()| self.refuse_impossible_settings(base, next))
             .or_else(|refused| self.give_up(next).and(Err(refused)))?;
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
         build_generation(self.layout, next, &self_update::machines_own()?, &staging).or_fail(what)?;
@@ -270,6 +270,17 @@ impl Executor<'_> {
         transaction.step = Step::Installing { done: 0, attempts: 0 };
         self.layout.write_journal(transaction)?;
         at("prepared")
+    }
+
+    /// Refuses settings that cannot be made, before native packages come that would have to go again for them.
+    fn refuse_impossible_settings(&self, base: &Generation, next: &Generation) -> Result<(), Failure> {
+        let wanted = self.settings().wanted(next)?;
+        // What is about to be installed may bring the users to whom files belong.
+        let owners = native_steps(base, next).iter().all(|step| step.to.is_none());
+        match self.settings().impossible(&wanted, owners)? {
+            Some((_, why)) => Err(why),
+            None => Ok(()),
+        }
     }
 
     /// Ends a transaction of which nobody has seen anything yet.

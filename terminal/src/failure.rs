@@ -58,6 +58,16 @@ impl Kind {
     }
 }
 
+/// What a machine says when it lacks something for now.
+const MAY_PASS: [io::ErrorKind; 6] = [
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::QuotaExceeded,
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::OutOfMemory,
+    io::ErrorKind::WouldBlock,
+    io::ErrorKind::ExecutableFileBusy,
+];
+
 /// A failed command.
 #[derive(Debug)]
 pub struct Failure {
@@ -97,6 +107,22 @@ impl Failure {
     /// What sort of failure it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// True when the machine lacked what it may have another time: room on its disk, memory, a disk that can be written. So
+    /// trying again later is worth it, as it is for nothing else.
+    pub fn may_pass(&self) -> bool {
+        let mut cause = self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static));
+        while let Some(error) = cause {
+            let of_system = error.downcast_ref::<io::Error>();
+            if of_system.is_some_and(|error| MAY_PASS.contains(&error.kind())) {
+                return true;
+            }
+            // An error that an `io::Error` was made of is not its source, but speaks through it.
+            let within = of_system.and_then(io::Error::get_ref).map(|error| error as &(dyn Error + 'static));
+            cause = within.or_else(|| error.source());
+        }
+        false
     }
 
     /// What failed, then each cause, then the hint, a line each.
@@ -431,6 +457,16 @@ mod tests {
             "error: cannot install `ruff` 1\n  caused by: no storage space\n\
              hint: the disk is full: nothing was changed; make room and try again\n"
         );
+    }
+
+    #[test]
+    fn what_a_disk_lacks_may_pass_however_deep_it_is_and_nothing_else_does() {
+        let of = |error: io::Error| Err::<(), _>(error).or_fail(|| "no".to_owned()).unwrap_err();
+        assert!(of(io::ErrorKind::StorageFull.into()).may_pass());
+        let wrapped = io::Error::other(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        assert!(of(io::Error::other(wrapped)).may_pass());
+        assert!(!of(io::ErrorKind::PermissionDenied.into()).may_pass());
+        assert!(!Failure::no("no").may_pass());
     }
 
     #[test]

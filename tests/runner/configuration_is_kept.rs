@@ -5,7 +5,7 @@ use fs_err as fs;
 use mirabelle_tests::{App, Workstation, World};
 use serde_json::{Value, json};
 
-use crate::fake_machine::{configured, own_system, sets};
+use crate::fake_machine::{calls, configured, native, own_system, sets};
 use crate::forge;
 
 const TEMPLATE: &str = "college={{ college }}\nroom={{ room }}\nproxy={{ value.proxy or \"none\" }}\n";
@@ -157,15 +157,42 @@ fn a_value_that_nobody_gave_is_named_before_anything_changes() {
 #[test]
 fn what_is_no_file_is_not_replaced() {
     let mut world = world();
-    approved(&world, &sets(App::new("hello", 1), "hello", "x\n", ""));
+    approved(&world, &native(sets(App::new("hello", 1), "hello", "x\n", ""), "hello", ""));
     let workstation = world.college("57001").workstation(0);
     fs::create_dir_all(place(workstation).join("somebody's")).unwrap();
     deploy(&mut world, &["hello"], &json!([]));
     let workstation = world.college("57001").workstation(0);
-    workstation.run(["update"]).fails(1, "is no file");
+    let setting = "cannot make the setting `/etc/hello.conf` of `hello`: ";
+    let refused = workstation.run(["update"]).fails(1, "is no file");
+    assert!(refused.stderr.contains(setting), "{}", refused.stderr);
     assert!(place(workstation).join("somebody's").exists());
-    assert!(!workstation.root().join("active/bin/hello").exists(), "it was taken back");
     fs::remove_dir_all(place(workstation)).unwrap();
+    fs::write(place(workstation), vec![b'x'; (1 << 20) + 1]).unwrap();
+    workstation.run(["update"]).fails(1, "is not replaced");
+    assert_eq!(calls(workstation.root(), "install hello 1.0"), 0, "before anything changes");
+    assert!(!workstation.root().join("current").exists());
+    assert!(!workstation.root().join("journal/transaction.json").exists());
+    fs::remove_file(place(workstation)).unwrap();
     workstation.run(["update"]).succeeds();
     assert_eq!(configured(workstation.root(), "hello").unwrap(), "x\n");
+}
+
+#[test]
+fn an_owner_that_is_unknown_here_is_refused_or_was_the_installers_to_make() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root gives files away");
+        return;
+    }
+    let mut world = world();
+    let owned = |name: &str| sets(App::new(name, 1), name, "x\n", "owner = \"mirabelle-nobody\"\n");
+    approved(&world, &owned("hello"));
+    approved(&world, &native(owned("other"), "other", ""));
+    deploy(&mut world, &["hello", "other"], &json!([]));
+    let workstation = world.college("57001").workstation(0);
+    workstation.run(["update", "hello"]).fails(1, "`mirabelle-nobody` is not in `/etc/passwd`");
+    assert!(!workstation.root().join("current").exists());
+    // Its installer might have made the user, and has not: that is not tried again and again.
+    workstation.run(["update", "other"]).fails(1, "it is not tried again by itself");
+    workstation.run(["update", "other"]).succeeds();
+    assert_eq!(calls(workstation.root(), "install other 1.0"), 1);
 }

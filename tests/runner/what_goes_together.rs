@@ -62,6 +62,31 @@ fn what_a_package_requires_comes_along_and_goes_with_the_last_that_requires_it()
 }
 
 #[test]
+fn what_a_package_requires_comes_along_though_the_deployment_wants_it_anyway() {
+    let hello = |number: u64| {
+        let needs = format!("[[requires]]\npackage = \"library\"\nat-least = {number}\n");
+        App::new("hello", number).recipe(&needs)
+    };
+    let mut world = world(&[App::new("library", 1), hello(1)]);
+    let lines =
+        json!([{ "package": "hello", "mode": "available" }, { "package": "library", "mode": "required" }]);
+    deploy(&mut world, &lines);
+    world.college("57001").workstation(0).run(["install", "hello"]).succeeds();
+    assert_eq!(packages(world.college("57001").workstation(0)), ["hello 1", "library 1"]);
+    for (number, asked) in [(2, "hello"), (3, "library")] {
+        for app in [App::new("library", number), hello(number), App::new("other", number)] {
+            world.submit(&app);
+            world.approve(&app);
+        }
+        deploy(&mut world, &json!([lines[0], lines[1], { "package": "other", "mode": "required" }]));
+        let workstation = world.college("57001").workstation(0);
+        workstation.run(["update", asked]).succeeds();
+        // What has nothing to do with it waits.
+        assert_eq!(packages(workstation), [format!("hello {number}"), format!("library {number}")]);
+    }
+}
+
+#[test]
 fn what_excludes_what_is_here_is_refused_with_an_explanation() {
     let rival = App::new("rival", 1).recipe("[[conflicts]]\npackage = \"hello\"\n");
     let mut world = world(&[App::new("hello", 1), rival]);

@@ -4,11 +4,12 @@
 //! taking it back removes: the new generation goes before the journal does, and is not read any more by then.
 //!
 //! Two sorts of trouble are told apart. What a release does wrong is taken back and not tried again. What this machine
-//! cannot do now (a full disk) leaves the journal where it is, and the next start goes on.
+//! cannot do now (a full disk) leaves the journal where it is, and the next start goes on. What cannot be taken back, now or
+//! ever, is said in the log and does not hold up the rest: `verify` shows it.
 
 use mirabelle_content::durable;
 use mirabelle_manifests::{PackageName, Quarantine};
-use mirabelle_terminal::{Failure, Kind, OrFail};
+use mirabelle_terminal::{Failure, OrFail};
 
 use super::{Executor, at};
 use crate::generation::Generation;
@@ -17,16 +18,18 @@ use crate::native::{self, StepFailure};
 use crate::state::Restart;
 use crate::{collect, health, platform};
 
-/// A native step that a cut interrupted is begun so often, and then taken back.
-const ATTEMPTS: u32 = 2;
+/// A native step whose end nobody saw is begun so often, and then taken back: a person who switches off twice in a row is no
+/// reason to give up a good release.
+const ATTEMPTS: u32 = 3;
 
 impl Executor<'_> {
     /// Brings the directory in order after whatever happened before, as the journal says: goes on, or sweeps what was being
     /// prepared.
     pub(crate) fn recover(&self) -> Result<(), Failure> {
         let what = || format!("cannot bring `{}` in order", self.layout.root().display());
+        let journaled = self.layout.journaled()?;
         durable::remove_tree(&self.layout.staging()).or_fail(what)?;
-        let Some(transaction) = self.layout.journaled()? else { return Ok(()) };
+        let Some(transaction) = journaled else { return Ok(()) };
         tracing::warn!(reason = transaction.reason, step = ?transaction.step, "a transaction was interrupted");
         if transaction.step == Step::Preparing {
             self.layout.discard(&self.layout.generation(transaction.next))?;
@@ -108,7 +111,8 @@ impl Executor<'_> {
             Step::Undoing { left: done + 1, culprit, why }
         };
         if attempts >= ATTEMPTS {
-            let why = format!("`{}` was interrupted twice while it was being installed", step.package);
+            let why =
+                format!("`{}` was interrupted {ATTEMPTS} times while it was being installed", step.package);
             return Ok(failed(why, true));
         }
         transaction.step = Step::Installing { done, attempts: attempts + 1 };
@@ -154,9 +158,21 @@ impl Executor<'_> {
             Ok(_) => Step::Checking,
             Err(failure) => {
                 let left = transaction.native.len();
-                Step::Undoing { left, culprit: None, why: failure.render().trim_end().to_owned() }
+                let culprit = self.culprit_of_settings(transaction, &next);
+                Step::Undoing { left, culprit, why: failure.render().trim_end().to_owned() }
             }
         })
+    }
+
+    /// The release that comes and sets what can never be set, if one does: the user that its own installer was to make is not
+    /// there, say. Installed again it would only be taken back again.
+    fn culprit_of_settings(&self, transaction: &Transaction, next: &Generation) -> Option<Culprit> {
+        let settings = self.settings();
+        let (package, _) = settings.impossible(&settings.wanted(next).ok()?, true).ok()??;
+        let release = next.packages.get(&package)?.release;
+        let before = self.base(transaction).ok()?;
+        let new = before.packages.get(&package).is_none_or(|before| before.release != release);
+        new.then_some(Culprit { package, release })
     }
 
     fn switch(&self, number: u64) -> Result<(), Failure> {
@@ -169,16 +185,23 @@ impl Executor<'_> {
         self.layout.show_current(number)
     }
 
-    /// Makes the checks of the releases that are new in the next generation; the first that fails, and why.
+    /// Makes the checks of the releases that are new in the next generation; the first that fails, and why. A native package
+    /// that waits for a restart cannot work yet, and is not looked at: its detection tells after it (`verify`).
     fn check_health(&self, transaction: &Transaction) -> Result<Option<(Culprit, String)>, Failure> {
         let (base, next) = (self.base(transaction)?, self.layout.read_generation(transaction.next)?);
         let new = next.packages.iter().filter(|(package, installed)| {
             base.packages.get(*package).is_none_or(|before| before.release != installed.release)
         });
         for (package, installed) in new {
+            let native = NativeStep { package: package.clone(), from: None, to: Some(installed.release) };
+            if self.waits_for_restart(&native)? {
+                tracing::info!(%package, "its checks are not made: the machine has to be restarted first");
+                continue;
+            }
             let release = self.layout.read_manifest(installed)?;
             let tree = self.layout.release(package, &installed.id);
-            if let Err(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root) {
+            if let Some(why) = health::check(self.layout, package, &release, &tree, &self.config.system_root)?
+            {
                 let culprit = Culprit { package: package.clone(), release: installed.release };
                 return Ok(Some((
                     culprit,
@@ -211,7 +234,8 @@ impl Executor<'_> {
         at("returned")?;
         match self.settings().apply(&base) {
             Ok(_) => {}
-            Err(failure) if failure.kind() == Kind::Machine => return Err(failure),
+            // The disk is full, say: another start may do it.
+            Err(failure) if failure.may_pass() => return Err(failure),
             // A value that is gone from the deployment meanwhile, say: `verify` shows it, and going round in circles helps
             // nobody.
             Err(failure) => {
@@ -237,7 +261,7 @@ impl Executor<'_> {
             Ok(made) if made.restart => return self.note_restart(&back),
             Ok(_) => {}
             // The disk is full, say: another start may do it.
-            Err(StepFailure::Machine(failure)) if failure.kind() == Kind::Machine => return Err(failure),
+            Err(StepFailure::Machine(failure)) if failure.may_pass() => return Err(failure),
             // `verify` shows it; going round in circles helps nobody.
             Err(failure) => {
                 tracing::error!(package = %step.package, ?failure, "a native package could not be taken back");
