@@ -56,7 +56,10 @@ pub(super) async fn install(context: &Context, wish: &Wish, dry_run: bool) -> Re
         let asked = asked_for(&plan, &known.state, packages);
         context.layout.change_state(|state| {
             state.asked.extend(asked);
-            state.quarantine.retain(|release, _| known.state.quarantine.contains_key(release));
+            // The release that is tried again is forgiven, and no other.
+            state
+                .quarantine
+                .retain(|release, _| plan.activate.values().all(|coming| coming.entry.digest != *release));
         })?;
         point("asked").or_fail(|| "cannot remember who asked".to_owned())?;
     }
