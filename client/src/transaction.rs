@@ -281,7 +281,8 @@ impl Executor<'_> {
     /// Refuses to begin what a full disk would stop half-way: what follows writes little, but it does write.
     fn refuse_no_room(&self, next: &Generation, settings: u64) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
-        for place in [self.layout.root(), &self.config.system_root] {
+        let system = self.config.system_root.ancestors().find(|place| place.exists());
+        for place in std::iter::once(self.layout.root()).chain(system.filter(|_| settings > 0)) {
             let disk = platform::disk_space(place).or_fail(what)?;
             if disk.free < SWITCH_BYTES.saturating_add(settings) {
                 return Err(io::Error::from(io::ErrorKind::StorageFull)).or_fail(what);
