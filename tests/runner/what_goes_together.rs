@@ -185,10 +185,8 @@ fn what_runs_keeps_its_own_files_until_it_is_closed() {
         String::from_utf8(running.wait_with_output().unwrap().stdout).unwrap()
     };
     let old = start();
-    for app in [patient(2)] {
-        world.submit(&app);
-        world.approve(&app);
-    }
+    world.submit(&patient(2));
+    world.approve(&patient(2));
     world.publish();
     world.college("57001").sync();
     let workstation = world.college("57001").workstation(0);
