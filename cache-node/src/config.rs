@@ -5,6 +5,7 @@
 //! upstreams = ["http://origin.example:8700/"]     # in order of preference; another node will do
 //! listen = "0.0.0.0:8701"
 //! sync-every = "5 min"
+//! wake-to = "255.255.255.255:9"                  # where the packets go that wake workstations
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
 //! ```
 
@@ -19,6 +20,7 @@ use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Settings;
+use crate::wake_ups::BROADCAST;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
 const DEFAULT_SYNC_EVERY: &str = "5 min";
@@ -41,6 +43,8 @@ pub(crate) struct ConfigFile {
     pub(crate) sync_every: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keep_unassigned: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wake_to: Option<SocketAddr>,
 }
 
 /// What is in force.
@@ -52,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) sync_every: Duration,
     /// How long a release stays after the college is no longer owed it.
     pub(crate) keep_unassigned: Duration,
+    /// Where the packets go that wake workstations.
+    pub(crate) wake_to: SocketAddr,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -98,7 +104,11 @@ impl Config {
             .ok_or_else(|| missing("keep-unassigned"))?;
         let keep_unassigned = duration(&text)?;
         from("keep-unassigned", text, layer);
-        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, origins })
+
+        let (wake_to, layer) =
+            choose(None, file.wake_to, Some(BROADCAST)).ok_or_else(|| missing("wake-to"))?;
+        from("wake-to", wake_to.to_string(), layer);
+        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, wake_to, origins })
     }
 }
 

@@ -6,11 +6,16 @@
 //! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | `/status` | `state.json`, for people and monitoring |
+//! | `/wake-ups` | POST: a workstation asks to be woken (`wake_ups.rs`) |
 //! | `/healthz` | 200 while the process answers |
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_transfer::serve::{
     Body, Naming, body, file_of, problem, serve_document, serve_file, serve_object,
@@ -18,9 +23,16 @@ use mirabelle_transfer::serve::{
 
 use crate::index::leave_doubt;
 use crate::site::Site;
+use crate::wake_ups::{MAX_REQUEST_BYTES, WakeUpError, WakeUps};
+
+/// How long a request's body may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == "/wake-ups" {
+        return ask_to_be_woken(&wake_ups, request).await;
+    }
     let (method, headers) = (request.method(), request.headers());
     match request.uri().path() {
         "/healthz" => return Response::new(body("ok\n")),
@@ -49,6 +61,30 @@ pub(crate) async fn answer(site: Site, request: Request<Incoming>) -> Response<B
             serve_document(method, headers, &site.served().path(""), &path, naming).await
         }
         _ => not_here(),
+    }
+}
+
+async fn ask_to_be_woken(wake_ups: &Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::POST {
+        return problem(StatusCode::METHOD_NOT_ALLOWED, "one asks to be woken by POST");
+    }
+    let body_read = Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect();
+    let read = tokio::time::timeout(BODY_TIME, body_read).await;
+    let Ok(Ok(read)) = read else {
+        return problem(StatusCode::BAD_REQUEST, "the request is too long, or did not arrive");
+    };
+    let (wake_ups, bytes) = (wake_ups.clone(), read.to_bytes());
+    match tokio::task::spawn_blocking(move || wake_ups.ask(&bytes, Instant::now())).await {
+        Ok(Ok(())) => Response::new(body("ok\n")),
+        Ok(Err(error @ WakeUpError::Disk(_))) => {
+            tracing::error!(%error, "a wake-up could not be kept");
+            problem(StatusCode::INSUFFICIENT_STORAGE, "the wake-up could not be kept")
+        }
+        Ok(Err(error)) => {
+            tracing::info!(%error, "a wake-up was refused");
+            problem(StatusCode::BAD_REQUEST, "this wake-up cannot be promised")
+        }
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the wake-up could not be kept"),
     }
 }
 

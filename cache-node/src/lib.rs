@@ -23,3 +23,4 @@ mod index;
 mod mirror;
 mod served;
 mod site;
+mod wake_ups;

@@ -297,3 +297,105 @@ fn copy_directory(root: &Path, selection: &Selection, staging: &mut Staging) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use fs_err as fs;
+
+    use super::*;
+
+    const HEAD: &str = r#"
+        name = "hello"
+        version = "2"
+        sequence = 2
+        platform = "linux-x86_64"
+        licence = "MIT"
+        title = { fr = "x", en = "x" }
+        summary = { fr = "x", en = "x" }
+    "#;
+
+    /// The recipe of the words of `docs/RECIPES.md` in a folder with its sources.
+    fn recipe(rest: &str) -> (tempfile::TempDir, Result<Recipe, Failure>) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("hello_2.deb"), "a package").unwrap();
+        fs::write(folder.path().join("hello.conf"), "proxy={{ value.proxy }}\n").unwrap();
+        fs::write(folder.path().join("bad.conf"), "proxy={{ value.proxy\n").unwrap();
+        let path = folder.path().join("recipe.toml");
+        fs::write(&path, format!("{HEAD}{rest}")).unwrap();
+        let recipe = Recipe::read(&path);
+        (folder, recipe)
+    }
+
+    fn unpacked(rest: &str) -> Result<Vec<String>, Failure> {
+        let (folder, recipe) = recipe(rest);
+        let tree = folder.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        recipe?.unpack(&tree)?;
+        Ok(scan_tree(&tree, &mut |_| {}).unwrap().into_iter().map(|file| file.path.to_string()).collect())
+    }
+
+    const FILES: &str = r#"
+        [[source]]
+        path = "hello_2.deb"
+        kind = "file"
+        [[source]]
+        path = "hello.conf"
+        kind = "file"
+        prefix = "conf"
+    "#;
+
+    #[test]
+    fn the_worked_example_of_the_documentation_is_a_recipe() {
+        let documentation = include_str!("../../docs/RECIPES.md");
+        let (_, example) =
+            documentation.split_once("<!-- a recipe with an installer -->\n```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        fs::write(&path, example).unwrap();
+        let behaviour = Recipe::read(&path).unwrap().description(Instant::UNIX_EPOCH).behaviour;
+        assert_eq!(behaviour.checks.len(), 2);
+        assert_eq!((behaviour.requires.len(), behaviour.conflicts.len()), (1, 1));
+        assert_eq!(behaviour.settings.len(), 1);
+        assert_eq!(behaviour.installer.unwrap().install, ["dpkg", "-i", "{release}/hello.deb"]);
+    }
+
+    #[test]
+    fn takes_a_file_as_it_is() {
+        assert_eq!(unpacked(FILES).unwrap(), ["conf/hello.conf", "hello_2.deb"]);
+        let other = FILES.replacen(
+            "kind = \"file\"",
+            &format!("kind = \"file\"\nsha256 = \"{}\"", "0".repeat(64)),
+            1,
+        );
+        assert!(unpacked(&other).unwrap_err().render().contains("the recipe expects"));
+    }
+
+    #[test]
+    fn a_setting_needs_a_template_that_can_be_filled() {
+        let setting = |template: &str| {
+            format!("[[setting]]\npath = \"/etc/hello.conf\"\ntemplate = \"{template}\"\n{FILES}")
+        };
+        assert!(unpacked(&setting("conf/hello.conf")).is_ok());
+        let missing = unpacked(&setting("hello.conf")).unwrap_err().render();
+        assert!(
+            missing.contains("`hello.conf` of `/etc/hello.conf`: no source brings such a file"),
+            "{missing}"
+        );
+        let malformed = setting("conf/bad.conf").replace("path = \"hello.conf\"", "path = \"bad.conf\"");
+        let malformed = unpacked(&malformed).unwrap_err().render();
+        assert!(malformed.contains("line 1 of the template has `{{` without `}}`"), "{malformed}");
+    }
+
+    #[test]
+    fn unknown_members_are_refused() {
+        for unknown in [
+            "settings = []\n",
+            "[installer]\nscript = \"x\"\n",
+            "[[check]]\ntype = \"file\"\nfile = \"/x\"\n",
+        ] {
+            let (_, recipe) = recipe(&format!("{unknown}{FILES}"));
+            assert!(recipe.is_err(), "{unknown}");
+        }
+    }
+}

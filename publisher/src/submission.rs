@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::network::{PACKAGERS_TARGET, catalogue_role, sbom_path};
+use mirabelle_manifests::network::{PACKAGERS_TARGET, bundle_path, catalogue_role, sbom_path};
 use mirabelle_manifests::tuf::{RoleName, Targets};
 use mirabelle_manifests::{
     Catalogue, CatalogueEntry, Digest, MAX_MANIFEST_BYTES, Packagers, Platform, Sbom, SignedRelease,
@@ -61,6 +61,14 @@ impl Repository {
         let published = self.public().join(sbom_path(expected.sha256));
         let path = if submitted.exists() { submitted } else { published };
         checked_sbom(&path, expected).map(Some)
+    }
+
+    /// The bundle of a release that was handed in or published.
+    pub(crate) fn bundle(&self, signed: &SignedRelease) -> Result<fs::File, Failure> {
+        let submitted = self.submission_directory(signed.digest).join("bundle.tar.zst");
+        let published = self.public().join(bundle_path(signed.release.bundle.sha256));
+        let path = if submitted.exists() { submitted } else { published };
+        fs::File::open(&path).or_fail(|| format!("cannot read `{}`", path.display()))
     }
 
     /// Everything that was handed in and has not been published yet.

@@ -236,6 +236,6 @@ fn what_cannot_be_followed_is_refused() {
     // Nobody else's key signs it.
     world
         .publisher(["deploy", "hello@1.0", "--colleges", "all", "--key", "keys/approver-1.key"])
-        .fails(2, "does not hold the role");
+        .fails(4, "does not hold the role");
     assert!(!world.path(&format!("repository/public/{DEPLOYMENT_TARGET}")).exists());
 }

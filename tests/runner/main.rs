@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
 mod a_nodes_store;
+mod agents;
 mod a_release_that_fails_is_returned;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;
@@ -17,13 +18,16 @@ mod fake_machine;
 mod forge;
 mod freshness_under_a_cut_link;
 mod interoperability;
+mod it_updates_itself;
 mod keys_on_tokens;
 mod keys_survive_people;
 mod memory_is_bounded;
 mod native_packages;
 mod once_over_the_wan;
+mod off_by_its_hour;
 mod online_keys_only_refresh_and_brake;
 mod review_shows_what_is_approved;
+mod the_agent_is_quiet;
 mod the_main_job;
 mod the_node_or_the_room_ends;
 mod two_bodies;

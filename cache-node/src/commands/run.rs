@@ -2,6 +2,7 @@
 //!
 //! Serving does not wait for mirroring: what was complete when the node stopped is served from the first moment on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mirabelle_manifests::Instant;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use crate::http;
 use crate::mirror::Mirror;
+use crate::wake_ups::WakeUps;
 
 /// After a failed sync the node looks again sooner than usual, but no sooner than this.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
@@ -26,7 +28,7 @@ struct Running {
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let listen = config.listen;
-    let sync_every = config.sync_every;
+    let (sync_every, wake_to) = (config.sync_every, config.wake_to);
     let mirror = Mirror::open(context.site.clone(), config)?;
     let what = || format!("cannot listen on {listen}");
     let listener = TcpListener::bind(listen).await.or_fail(what)?;
@@ -38,12 +40,14 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     tracing::info!(%address, "serving");
 
     let site = context.site.clone();
+    let wake_ups = Arc::new(WakeUps::open(&site.path("wake-ups.json"), wake_to));
+    let waking = wake_ups.clone();
     let server = tokio::spawn(run_server(
         listener,
-        move |request, _| http::answer(site.clone(), request),
+        move |request, _| http::answer(site.clone(), wake_ups.clone(), request),
         stop.clone(),
     ));
-    keep_mirroring(&mirror, sync_every, &stop).await;
+    tokio::join!(keep_mirroring(&mirror, sync_every, &stop), waking.keep_waking(&stop));
     server.await.or_fail(|| "the server died".to_owned())?;
     mirror.close();
     tracing::info!("stopped");

@@ -21,7 +21,8 @@ const SHORT_TOGETHER: Duration = Duration::from_mins(1);
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
-    if self_update::hand_over(&context.layout)? == Start::GoBack {
+    // Each round takes one release back, and never tries it again.
+    while self_update::hand_over(&context.layout)? == Start::GoBack {
         go_back(context)?;
     }
     runtime()?.block_on(async { Agent::new(context.layout.clone(), config)?.run().await })

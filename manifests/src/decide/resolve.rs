@@ -135,13 +135,10 @@ impl World {
             let required: BTreeSet<PackageName> = required.map(|relation| relation.package.clone()).collect();
             world.packages[seen].bound |= !required.is_empty();
             for name in required {
-                let number = match world.numbers.get(&name) {
-                    Some(number) => *number,
-                    None => {
-                        let own = candidates(&name);
-                        world.add(name, None, own)
-                    }
-                };
+                let number = world.numbers.get(&name).copied().unwrap_or_else(|| {
+                    let own = candidates(&name);
+                    world.add(name, None, own)
+                });
                 world.packages[number].bound = true;
             }
             seen += 1;

@@ -246,7 +246,12 @@ impl FromStr for Permissions {
     fn from_str(text: &str) -> Result<Self, PermissionsError> {
         let refused = || PermissionsError(text.chars().take(16).collect());
         let bits = u32::from_str_radix(text, 8).map_err(|_| refused())?;
-        if text.len() != 4 || bits > 0o777 || bits & 0o002 != 0 || bits & 0o400 == 0 {
+        if text.len() != 4
+            || !text.bytes().all(|digit| digit.is_ascii_digit())
+            || bits > 0o777
+            || bits & 0o002 != 0
+            || bits & 0o400 == 0
+        {
             return Err(refused());
         }
         Ok(Self(bits))

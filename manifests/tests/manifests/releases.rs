@@ -2,8 +2,8 @@
 
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::{
-    Bundle, Description, Digest, Entry, Frame, Launcher, MAX_SBOM_BYTES, Mode, Node, Platform, Release,
-    ReleaseError, Sbom, SignedRelease, Text,
+    Behaviour, Bundle, Description, Digest, Entry, Frame, Json, Kind, Launcher, MAX_SBOM_BYTES, Mode, Node,
+    Platform, Release, ReleaseError, Sbom, SignedRelease, Text,
 };
 
 fn description() -> Description {
@@ -19,7 +19,7 @@ fn description() -> Description {
         categories: vec![],
         licence: "MIT".into(),
         launchers: vec![],
-        behaviour: mirabelle_manifests::Behaviour::default(),
+        behaviour: Behaviour::default(),
     }
 }
 
@@ -155,4 +155,131 @@ fn refuses_other_documents_and_duplicate_members() {
         assert_ne!(case, text, "the case changes nothing");
         assert!(SignedRelease::parse(case.as_bytes()).is_err(), "{case}");
     }
+}
+
+/// A release of a file `conf`, a launcher `essai` and this behaviour.
+fn behaving(behaviour: &str) -> Result<Release, ReleaseError> {
+    let launcher = Launcher {
+        command: vec!["python3".into()],
+        environment: std::collections::BTreeMap::new(),
+        icon: None,
+        name: "essai".parse().unwrap(),
+        mime_types: vec![],
+        terminal: false,
+        title: Text { fr: "x".into(), en: "x".into() },
+    };
+    let behaviour = serde_json::from_str(behaviour).unwrap();
+    let about = Description { launchers: vec![launcher], behaviour, ..description() };
+    Release::new(about, vec![file("conf"), link("link", "conf")], bundle())
+}
+
+/// Everything that a release may say of a workstation.
+const ALL: &str = r#"{
+    "checks": [
+        {"type": "command", "command": ["hello", "--version"], "seconds": 5},
+        {"type": "file", "path": "/usr/bin/hello"},
+        {"type": "launcher", "launcher": "essai", "arguments": ["--version"]}
+    ],
+    "conflicts": [{"package": "old"}],
+    "installer": {
+        "detect": {"command": ["dpkg-query", "-W", "hello"], "prints": "hello 2"},
+        "exit-codes": {"1618": "later", "3010": "restart", "-1": "done"},
+        "install": ["dpkg", "-i", "{release}/hello.deb"],
+        "seconds": 600,
+        "uninstall": ["dpkg", "--purge", "hello"],
+        "upgrade": ["dpkg", "-i", "{release}/hello.deb"]
+    },
+    "requires": [{"package": "jre", "at-least": 17, "at-most": 21}],
+    "settings": [{"path": "/etc/hello.conf", "template": "conf", "owner": "lp", "group": "lp", "mode": "0640"}]
+}"#;
+
+#[test]
+fn what_it_does_to_a_workstation_comes_back_as_it_was_signed() {
+    let release = behaving(ALL).unwrap();
+    assert_eq!(release.kind, Kind::Installer);
+    let signed = SignedRelease::parse(&release.sign(&SigningKey::generate()).unwrap()).unwrap();
+    assert_eq!(signed.release, release);
+    assert_eq!(behaving("{}").unwrap().kind, Kind::Files);
+}
+
+#[test]
+fn manifests_of_before_keep_their_bytes() {
+    let bytes = include_bytes!("../../../tests/fuzz/corpus/release/hello.json");
+    let signed = SignedRelease::parse(bytes).unwrap();
+    let again = signed.release.sign(&SigningKey::from_seed(&[7; 32])).unwrap();
+    let again = SignedRelease::parse(&again).unwrap();
+    assert_eq!(again.signed_bytes, Json::parse(&signed.signed_bytes).unwrap().to_file());
+    for member in ["checks", "conflicts", "installer", "requires", "settings", "mime-types"] {
+        assert!(!String::from_utf8_lossy(&again.signed_bytes).contains(member), "{member}");
+    }
+}
+
+#[test]
+fn refuses_relations_that_say_nothing() {
+    for relation in [r#"{"package": "essai"}"#, r#"{"package": "jre", "at-least": 3, "at-most": 2}"#] {
+        for member in ["requires", "conflicts"] {
+            let refused = behaving(&format!(r#"{{"{member}": [{relation}]}}"#));
+            assert!(matches!(refused, Err(ReleaseError::Relation(_))), "{member} {relation}: {refused:?}");
+        }
+    }
+    assert!(behaving(r#"{"requires": [{"package": "jre", "at-least": 3, "at-most": 3}]}"#).is_ok());
+}
+
+#[test]
+fn refuses_checks_that_cannot_be_made() {
+    for check in [
+        r#"{"type": "command", "command": []}"#,
+        r#"{"type": "command", "command": [""]}"#,
+        r#"{"type": "command", "command": ["-c"]}"#,
+        r#"{"type": "command", "command": ["hello", "a\nb"]}"#,
+        r#"{"type": "command", "command": ["hello"], "seconds": 0}"#,
+        r#"{"type": "command", "command": ["hello"], "seconds": 301}"#,
+        r#"{"type": "launcher", "launcher": "other", "arguments": []}"#,
+        r#"{"type": "launcher", "launcher": "essai", "arguments": [], "seconds": 301}"#,
+    ] {
+        let refused = behaving(&format!(r#"{{"checks": [{check}]}}"#));
+        assert!(matches!(refused, Err(ReleaseError::UnsoundCheck)), "{check}: {refused:?}");
+    }
+}
+
+#[test]
+fn refuses_installers_that_cannot_be_run() {
+    for (sound, unsound) in [
+        (r#""install": ["dpkg", "-i", "{release}/hello.deb"]"#, r#""install": []"#),
+        (r#""uninstall": ["dpkg", "--purge", "hello"]"#, r#""uninstall": [""]"#),
+        (r#""upgrade": ["dpkg", "-i", "{release}/hello.deb"]"#, r#""upgrade": ["-i"]"#),
+        (r#""command": ["dpkg-query", "-W", "hello"]"#, r#""command": []"#),
+        (r#""seconds": 600"#, r#""seconds": 0"#),
+        (r#""seconds": 600"#, r#""seconds": 7201"#),
+    ] {
+        let behaviour = ALL.replace(sound, unsound);
+        assert_ne!(behaviour, ALL, "the case changes nothing");
+        let refused = behaving(&behaviour);
+        assert!(matches!(refused, Err(ReleaseError::UnsoundInstaller)), "{unsound}: {refused:?}");
+    }
+}
+
+#[test]
+fn refuses_a_kind_that_its_installer_contradicts() {
+    for (behaviour, kind, other) in [(ALL, "installer", "files"), ("{}", "files", "installer")] {
+        let bytes = behaving(behaviour).unwrap().sign(&SigningKey::generate()).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let changed = text.replace(&format!(r#""kind":"{kind}""#), &format!(r#""kind":"{other}""#));
+        assert_ne!(changed, text, "the case changes nothing");
+        let refused = SignedRelease::parse(changed.as_bytes());
+        assert!(matches!(refused, Err(ReleaseError::KindAndInstaller)), "{refused:?}");
+    }
+}
+
+#[test]
+fn refuses_settings_without_a_template_and_settings_that_are_made_twice() {
+    for template in ["gone", "link"] {
+        let refused =
+            behaving(&format!(r#"{{"settings": [{{"path": "/etc/a", "template": "{template}"}}]}}"#));
+        assert!(matches!(refused, Err(ReleaseError::SettingTemplate(_))), "{template}: {refused:?}");
+    }
+    let setting = r#"{"path": "/etc/a", "template": "conf"}"#;
+    assert!(behaving(&format!(r#"{{"settings": [{setting}]}}"#)).is_ok());
+    let twice = behaving(&format!(r#"{{"settings": [{setting}, {setting}]}}"#));
+    assert!(matches!(twice, Err(ReleaseError::SettingTwice(_))), "{twice:?}");
 }

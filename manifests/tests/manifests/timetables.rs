@@ -294,7 +294,7 @@ proptest! {
         hours in any_hours(Just(Audience::everyone())),
         now in any_instant(),
     ) {
-        let timetable = Timetable::of(&[hours.clone()], &machine(), &Groups::new());
+        let timetable = Timetable::of(std::slice::from_ref(&hours), &machine(), &Groups::new());
         // What has no end is seen to the end of the hundred days.
         let is_seen = |until: Instant| until < now + SignedDuration::from_hours(24 * 97);
         let lesson = timetable.lesson(now);

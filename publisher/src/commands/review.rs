@@ -1,17 +1,22 @@
 //! `review`: what a submitted release changes against the one approved before it.
 
+use std::io::{Seek, SeekFrom};
 use std::path;
 
+use mirabelle_content::bundle::read_object;
 use mirabelle_content::durable;
-use mirabelle_manifests::SignedRelease;
+use mirabelle_manifests::{Node, SignedRelease};
 use mirabelle_terminal::{Failure, OrFail};
 
 use super::Context;
 use crate::cli;
 use crate::repository::Repository;
-use crate::review::{Review, Side, html, text};
+use crate::review::{Review, Side, Templates, html, text};
 use crate::sbom::Inventory;
 use crate::submission::read_catalogue;
+
+/// The longest template that is shown.
+const MAX_TEMPLATE_BYTES: u64 = 256 << 10;
 
 pub(super) fn run(context: &Context, arguments: &cli::Review) -> Result<(), Failure> {
     let repository = context.repository()?;
@@ -22,17 +27,22 @@ pub(super) fn run(context: &Context, arguments: &cli::Review) -> Result<(), Fail
     let packager =
         packagers.packager_of(now).or_fail(|| format!("`{}` must not be approved", submission.label()))?;
     let inventory = inventory(&repository, now)?;
-    let now = Side { signed: now, packager: Some(packager), inventory: inventory.as_ref() };
+    let templates = templates(&repository, now)?;
+    let now =
+        Side { signed: now, packager: Some(packager), inventory: inventory.as_ref(), templates: &templates };
 
     let previous = approved_before(&repository, now.signed)?;
     let before = match &previous {
-        Some(signed) => Some((signed, self::inventory(&repository, signed)?)),
+        Some(signed) => {
+            Some((signed, self::inventory(&repository, signed)?, self::templates(&repository, signed)?))
+        }
         None => None,
     };
-    let before = before.as_ref().map(|(signed, inventory)| Side {
+    let before = before.as_ref().map(|(signed, inventory, templates)| Side {
         signed,
         packager: packagers.packager_of(signed).ok(),
         inventory: inventory.as_ref(),
+        templates,
     });
 
     let review = Review::new(before.as_ref(), &now, packager, context.now);
@@ -60,4 +70,25 @@ fn inventory(repository: &Repository, signed: &SignedRelease) -> Result<Option<I
     let what = || format!("cannot read the SBOM of `{} {}`", signed.release.name, signed.release.version);
     let Some(bytes) = repository.sbom(signed)? else { return Ok(None) };
     Inventory::parse(&bytes).or_fail(what).map(Some)
+}
+
+/// The text of the templates that a release's settings are made from. What is no text, or too long for anybody to read, is
+/// left out, and told by its digest.
+fn templates(repository: &Repository, signed: &SignedRelease) -> Result<Templates, Failure> {
+    let release = &signed.release;
+    let what = || format!("cannot read the templates of `{} {}`", release.name, release.version);
+    let mut templates = Templates::new();
+    for setting in &release.behaviour.settings {
+        let found = release.entries.iter().find(|entry| entry.path == setting.template);
+        let Some(Node::File { frame, sha256, size, .. }) = found.map(|entry| &entry.node) else { continue };
+        if *size > MAX_TEMPLATE_BYTES || templates.contains_key(&setting.template) {
+            continue;
+        }
+        let before = release.bundle.frames.iter().take(*frame as usize).map(|frame| frame.size).sum();
+        let mut bundle = repository.bundle(signed)?;
+        bundle.seek(SeekFrom::Start(before)).or_fail(what)?;
+        let bytes = read_object(bundle, release, *sha256, MAX_TEMPLATE_BYTES).or_fail(what)?;
+        templates.extend(String::from_utf8(bytes).ok().map(|text| (setting.template.clone(), text)));
+    }
+    Ok(templates)
 }

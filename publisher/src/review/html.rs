@@ -14,6 +14,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mirabelle_manifests::{EntryPath, Instant, Launcher, Text};
 use mirabelle_terminal::bytes;
 
+use super::behaviour::{Sort, Trait, TraitChange};
 use super::launchers::{LauncherChange, command_line, environment};
 use super::tree::{Item, ItemChange, Thing};
 use super::{Change, Review, SbomChanges, visible};
@@ -28,11 +29,12 @@ const STYLE: &str = include_str!("page.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// Sections: the anchor, and what it is called.
-const SECTIONS: [(&str, &str, &str); 6] = [
+const SECTIONS: [(&str, &str, &str); 7] = [
     ("tailles", "Tailles", "Sizes"),
     ("fichiers", "Fichiers", "Files"),
     ("executables", "Droits d’exécution", "Permission to execute"),
     ("lanceurs", "Lanceurs et commandes", "Launchers and commands"),
+    ("poste", "Ce qu’elle demande au poste et y fait", "What it needs of a workstation and does to it"),
     ("composants", "Composants", "Components"),
     ("provenance", "Provenance et licence", "Origin and licence"),
 ];
@@ -71,8 +73,9 @@ pub(crate) fn render(review: &Review) -> String {
                         (section(1, &files(review)))
                         (section(2, &executables(review)))
                         (section(3, &launchers(review)))
-                        (section(4, &components(review.sbom.as_ref())))
-                        (section(5, &origin(review)))
+                        (section(4, &behaviour(review)))
+                        (section(5, &components(review.sbom.as_ref())))
+                        (section(6, &origin(review)))
                     }
                 }
                 footer {
@@ -339,9 +342,37 @@ fn launchers(review: &Review) -> Markup {
 fn starts(launcher: &Launcher) -> Markup {
     let set = environment(launcher);
     html! {
-        (code(&command_line(launcher)))
+        (code(&command_line(&launcher.command)))
         @if !set.is_empty() { br; small { (both("avec", "with")) " " (code(&set)) } }
     }
+}
+
+fn behaviour(review: &Review) -> Markup {
+    let changes = &review.behaviour;
+    let what = |sort: Sort, of: &str| {
+        let (fr, en) = sort.words();
+        html! { th scope="row" { (both(fr, en)) " " @if !of.is_empty() { (code(of)) } } }
+    };
+    let row = |one: &Trait| html! { tr { (what(one.sort, &one.of)) td { (lines(&one.says)) } } };
+    let change = |change: &TraitChange| {
+        html! {
+            tr {
+                (what(change.sort, &change.of))
+                td { del { (lines(&change.before)) } br; ins { (lines(&change.now)) } }
+            }
+        }
+    };
+    html! {
+        (list("added", ("Ajoutés", "Added"), &html! {}, &changes.added, row))
+        (list("removed", ("Retirés", "Removed"), &html! {}, &changes.removed, row))
+        (list("changed", ("Modifiés", "Changed"), &html! {}, &changes.changed, change))
+        (list("same", ("Inchangés", "Unchanged"), &html! {}, &changes.unchanged, row))
+    }
+}
+
+/// A text of the package's that may have several lines.
+fn lines(text: &str) -> Markup {
+    html! { @for (number, line) in text.lines().enumerate() { @if number > 0 { br; } (code(line)) } }
 }
 
 fn components(sbom: Option<&SbomChanges>) -> Markup {

@@ -21,6 +21,7 @@ pub(super) enum Field {
     Environment,
     Title,
     Icon,
+    MimeTypes,
     Terminal,
 }
 
@@ -32,6 +33,7 @@ impl Field {
             Self::Environment => ("environnement", "environment"),
             Self::Title => ("titre", "title"),
             Self::Icon => ("icône", "icon"),
+            Self::MimeTypes => ("ouvre les documents", "opens documents of"),
             Self::Terminal => ("dans un terminal", "in a terminal"),
         }
     }
@@ -79,14 +81,14 @@ impl LauncherChanges {
     }
 }
 
-/// What a launcher starts, as it would be typed: an argument that a shell would take apart stands in quotes.
-pub(super) fn command_line(launcher: &Launcher) -> String {
+/// A command as it would be typed: an argument that a shell would take apart stands in quotes.
+pub(super) fn command_line(command: &[String]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/{}-_.,:=+@%".contains(c);
     let quoted = |argument: &String| {
         let whole = !argument.is_empty() && argument.chars().all(plain);
         if whole { argument.clone() } else { format!("'{}'", argument.replace('\'', r"'\''")) }
     };
-    launcher.command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// What a launcher sets in the environment.
@@ -97,12 +99,16 @@ pub(super) fn environment(launcher: &Launcher) -> String {
 
 fn differences(before: &Launcher, now: &Launcher) -> Vec<FieldChange> {
     let icon = |launcher: &Launcher| launcher.icon.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mime_types = |launcher: &Launcher| {
+        launcher.mime_types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
     let title = |launcher: &Launcher| format!("{} / {}", launcher.title.fr, launcher.title.en);
     [
-        (Field::Command, command_line(before), command_line(now)),
+        (Field::Command, command_line(&before.command), command_line(&now.command)),
         (Field::Environment, environment(before), environment(now)),
         (Field::Title, title(before), title(now)),
         (Field::Icon, icon(before), icon(now)),
+        (Field::MimeTypes, mime_types(before), mime_types(now)),
         (Field::Terminal, before.terminal.to_string(), now.terminal.to_string()),
     ]
     .into_iter()

@@ -9,6 +9,7 @@
 pub(crate) mod html;
 pub(crate) mod text;
 
+mod behaviour;
 mod launchers;
 mod tree;
 
@@ -18,8 +19,11 @@ use mirabelle_manifests::{Digest, Instant, Packager, PathPattern, Release, Signe
 use serde::Serialize;
 
 use crate::sbom::{ComponentChanges, Inventory};
+use behaviour::BehaviourChanges;
 use launchers::LauncherChanges;
 use tree::TreeChanges;
+
+pub(crate) use behaviour::Templates;
 
 /// A release, and what goes with it.
 pub(crate) struct Side<'a> {
@@ -28,6 +32,8 @@ pub(crate) struct Side<'a> {
     pub(crate) packager: Option<&'a Packager>,
     /// What its SBOM lists, if it has one.
     pub(crate) inventory: Option<&'a Inventory>,
+    /// The text of the templates that its settings are made from.
+    pub(crate) templates: &'a Templates,
 }
 
 /// What an approver is shown.
@@ -49,6 +55,7 @@ pub(crate) struct Review {
     sizes: Sizes,
     tree: TreeChanges,
     launchers: LauncherChanges,
+    behaviour: BehaviourChanges,
     sbom: Option<SbomChanges>,
 }
 
@@ -106,6 +113,9 @@ enum Attention {
     OtherPackager,
     LicenceChanged,
     LaunchersChanged,
+    RunsAsAdministrator,
+    SetsFiles,
+    BehaviourChanged,
     BecameExecutable,
     ComponentsChanged,
     NoSbom,
@@ -128,6 +138,18 @@ impl Attention {
             ),
             Self::LicenceChanged => ("la licence change", "the licence changes"),
             Self::LaunchersChanged => ("les lanceurs changent", "the launchers change"),
+            Self::RunsAsAdministrator => (
+                "son installateur exécute des commandes en administrateur",
+                "its installer runs commands as administrator",
+            ),
+            Self::SetsFiles => (
+                "elle règle des fichiers du poste, en dehors de la version",
+                "it sets files of the machine, outside the release",
+            ),
+            Self::BehaviourChanged => (
+                "ce qu’elle demande au poste ou y fait change",
+                "what it needs of a workstation or does to it changes",
+            ),
             Self::BecameExecutable => ("des fichiers deviennent exécutables", "files become executable"),
             Self::ComponentsChanged => ("la liste des composants change", "the list of components changes"),
             Self::NoSbom => ("aucune liste de composants (SBOM)", "no list of components (SBOM)"),
@@ -175,6 +197,10 @@ impl Review {
             },
             tree: TreeChanges::new(old, release),
             launchers: LauncherChanges::new(old, release),
+            behaviour: BehaviourChanges::new(
+                before.map(|side| (&side.signed.release, side.templates)),
+                (release, now.templates),
+            ),
             sbom: sbom_changes(before, now),
         };
         let other_packager = before.and_then(|side| side.packager).is_some_and(|old| old.key != packager.key);
@@ -191,6 +217,9 @@ impl Review {
             (Attention::OtherPackager, other_packager),
             (Attention::LicenceChanged, self.licence.changed()),
             (Attention::LaunchersChanged, update && self.launchers.any()),
+            (Attention::RunsAsAdministrator, self.behaviour.installs()),
+            (Attention::SetsFiles, self.behaviour.sets_files()),
+            (Attention::BehaviourChanged, update && self.behaviour.any()),
             (Attention::BecameExecutable, update && !self.tree.became_executable.is_empty()),
             (Attention::ComponentsChanged, update && components),
             (Attention::NoSbom, self.sbom.is_none()),
@@ -263,6 +292,8 @@ mod tests {
             [
                 Attention::LicenceChanged,
                 Attention::LaunchersChanged,
+                Attention::SetsFiles,
+                Attention::BehaviourChanged,
                 Attention::BecameExecutable,
                 Attention::NoSbom
             ]
@@ -270,10 +301,31 @@ mod tests {
         let packager = sample::packager();
         let after = packager.until;
         let signed = sample::release(1, vec![]);
-        let side = Side { signed: &signed, packager: None, inventory: None };
+        let templates = Templates::new();
+        let side = Side { signed: &signed, packager: None, inventory: None, templates: &templates };
         let review = Review::new(None, &side, &packager, after);
         let remarks: Vec<_> = review.attention.into_iter().collect();
         assert_eq!(remarks, [Attention::NotAuthorisedToday, Attention::FirstRelease, Attention::NoSbom]);
+    }
+
+    #[test]
+    fn remarks_on_what_a_release_does_to_a_workstation() {
+        let before = sample::signed(&sample::installer());
+        let mut release = before.release.clone();
+        release.behaviour.conflicts.clear();
+        let (now, packager) = (sample::signed(&release), sample::packager());
+        let templates = Templates::new();
+        let remarks = |before: Option<&SignedRelease>| {
+            let side = |signed| Side { signed, packager: None, inventory: None, templates: &templates };
+            let before = before.map(side);
+            let review = Review::new(before.as_ref(), &side(&now), &packager, packager.from);
+            review.attention.into_iter().collect::<Vec<_>>()
+        };
+        let always = [Attention::RunsAsAdministrator, Attention::SetsFiles, Attention::NoSbom];
+        assert_eq!(remarks(Some(&now)), always);
+        assert_eq!(remarks(None), [&[Attention::FirstRelease], &always[..]].concat());
+        let changed = [&always[..2], &[Attention::BehaviourChanged], &always[2..]].concat();
+        assert_eq!(remarks(Some(&before)), changed);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use mirabelle_keys::SigningKey;
 use mirabelle_manifests::{
-    Bundle, Description, Digest, Entry, Frame, Instant, Launcher, Mode, Node, Packager, PathPattern,
-    Platform, Release, SignedRelease, Text,
+    Behaviour, Bundle, Description, Digest, Entry, Frame, Instant, Launcher, Mode, Node, Packager,
+    PathPattern, Platform, Release, SignedRelease, Text,
 };
 
-use super::{Review, Side};
+use super::{Review, Side, Templates};
 
 /// What a hostile packager writes wherever she may.
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"'&";
@@ -61,6 +61,16 @@ pub(super) fn launcher(name: &str, command: &[&str]) -> Launcher {
 }
 
 fn described(sequence: u64, licence: &str, launchers: Vec<Launcher>, entries: Vec<Entry>) -> Release {
+    behaving(sequence, licence, launchers, entries, Behaviour::default())
+}
+
+fn behaving(
+    sequence: u64,
+    licence: &str,
+    launchers: Vec<Launcher>,
+    entries: Vec<Entry>,
+    behaviour: Behaviour,
+) -> Release {
     let about = Description {
         name: "essai".parse().unwrap(),
         version: format!("{sequence}.0").parse().unwrap(),
@@ -72,14 +82,14 @@ fn described(sequence: u64, licence: &str, launchers: Vec<Launcher>, entries: Ve
         categories: vec![HOSTILE.into()],
         licence: licence.to_owned(),
         launchers,
-        behaviour: mirabelle_manifests::Behaviour::default(),
+        behaviour,
     };
     let frames = [100, 20, 3].map(|size| Frame { length: 4096, size });
     let bundle = Bundle { frames: frames.into(), sha256: Digest::of(b"bundle"), size: 123 };
     Release::new(about, entries, bundle).unwrap()
 }
 
-fn signed(release: &Release) -> SignedRelease {
+pub(super) fn signed(release: &Release) -> SignedRelease {
     SignedRelease::parse(&release.sign(&SigningKey::generate()).unwrap()).unwrap()
 }
 
@@ -93,6 +103,25 @@ pub(super) fn release_starting(launchers: Vec<Launcher>) -> Release {
     described(1, "MIT", launchers, vec![])
 }
 
+/// A release with everything that a release may do to a workstation.
+pub(super) fn installer() -> Release {
+    let behaviour = serde_json::json!({
+        "checks": [{"type": "file", "path": "/usr/bin/hello"}],
+        "conflicts": [{"package": "old"}],
+        "installer": {
+            "detect": {"command": ["dpkg-query", "-W", "hello"], "prints": "hello 2"},
+            "exit-codes": {"100": "later", "3010": "restart"},
+            "install": ["dpkg", "-i", "{release}/hello.deb"],
+            "seconds": 600,
+            "uninstall": ["dpkg", "--purge", "hello"],
+        },
+        "requires": [{"package": "jre", "at-least": 17}],
+        "settings": [{"path": "/etc/hello.conf", "template": "conf/hello.conf"}],
+    });
+    let entries = vec![file("hello.deb", "deb", 0), file("conf/hello.conf", "conf", 0)];
+    behaving(2, "MIT", vec![], entries, serde_json::from_value(behaviour).unwrap())
+}
+
 /// A review in which much changes and everything is hostile.
 pub(super) fn review() -> Review {
     let packager = packager();
@@ -100,8 +129,16 @@ pub(super) fn review() -> Review {
     let before = signed(&described(1, "MIT", vec![launcher("essai", &["sh"])], before));
     let mut now = vec![file("same", "same", 0), file(HOSTILE_PATH, "newer", 1)];
     now.extend((0..40).map(|number| executable(&format!("tool-{number}"), "tool", 2)));
-    let now = signed(&described(2, HOSTILE, vec![launcher("essai", &["sh", "-c", HOSTILE])], now));
-    let side = |signed| Side { signed, packager: Some(&packager), inventory: None };
+    now.push(file("conf", "conf", 0));
+    let behaviour = serde_json::json!({
+        "checks": [{"type": "command", "command": ["sh", "-c", HOSTILE]}],
+        "settings": [{"path": "/etc/<b>essai</b>", "template": "conf"}],
+    });
+    let behaviour = serde_json::from_value(behaviour).unwrap();
+    let launchers = vec![launcher("essai", &["sh", "-c", HOSTILE])];
+    let now = signed(&behaving(2, HOSTILE, launchers, now, behaviour));
+    let templates = Templates::from([("conf".parse().unwrap(), format!("one\n{HOSTILE}\u{202e}\n"))]);
+    let side = |signed| Side { signed, packager: Some(&packager), inventory: None, templates: &templates };
     let today = instant("2026-11-02T00:00:00Z");
     Review::new(Some(&side(&before)), &side(&now), &packager, today)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use mirabelle_manifests::Launcher;
 use mirabelle_terminal::{Table, bytes};
 
+use super::behaviour::{Sort, Trait};
 use super::launchers::{command_line, environment};
 use super::tree::{Item, Thing};
 use super::{Change, Review, SbomChanges, visible};
@@ -36,6 +37,7 @@ pub(crate) fn render(review: &Review) -> String {
     text.push('\n');
     text.push_str(&facts(review));
     launchers(review, &mut text);
+    behaviour(review, &mut text);
     files(review, &mut text);
     match &review.sbom {
         Some(sbom) => components(sbom, &mut text),
@@ -81,7 +83,12 @@ fn launchers(review: &Review, text: &mut String) {
     let mut line = |mark: &str, launcher: &Launcher| {
         let set = environment(launcher);
         let set = if set.is_empty() { set } else { format!("{set} ") };
-        let _ = writeln!(text, "  {mark} {} = {}", launcher.name, visible(&(set + &command_line(launcher))));
+        let _ = writeln!(
+            text,
+            "  {mark} {} = {}",
+            launcher.name,
+            visible(&(set + &command_line(&launcher.command)))
+        );
     };
     changes.added.iter().for_each(|launcher| line("+", launcher));
     changes.removed.iter().for_each(|launcher| line("-", launcher));
@@ -92,6 +99,36 @@ fn launchers(review: &Review, text: &mut String) {
             let _ = writeln!(text, "      was {}", visible(&change.before));
             let _ = writeln!(text, "      is  {}", visible(&change.now));
         }
+    }
+}
+
+fn behaviour(review: &Review, text: &mut String) {
+    let changes = &review.behaviour;
+    if changes.is_empty() {
+        return;
+    }
+    text.push_str("\nwhat it needs of a workstation and does to it\n");
+    let heading = |mark: &str, sort: Sort, of: &str| {
+        format!("  {mark} {} {}", sort.words().1, visible(of)).trim_end().to_owned()
+    };
+    let mut line = |mark: &str, one: &Trait| {
+        let _ = writeln!(text, "{}", heading(mark, one.sort, &one.of));
+        lines(text, "      ", &one.says);
+    };
+    changes.added.iter().for_each(|one| line("+", one));
+    changes.removed.iter().for_each(|one| line("-", one));
+    changes.unchanged.iter().for_each(|one| line(" ", one));
+    for change in &changes.changed {
+        let _ = writeln!(text, "{}", heading("~", change.sort, &change.of));
+        lines(text, "      was ", &change.before);
+        lines(text, "      is  ", &change.now);
+    }
+}
+
+/// A text of the package's that may have several lines, each after `margin`, so that none looks like one of ours.
+fn lines(text: &mut String, margin: &str, theirs: &str) {
+    for line in theirs.lines() {
+        let _ = writeln!(text, "{margin}{}", visible(line));
     }
 }
 
@@ -183,10 +220,14 @@ mod tests {
             "(WAS MIT)",
             "23 B at most",
             "~ essai, command",
-            "files added: 40, 160 B",
+            "! it sets files of the machine, outside the release",
+            "+ sets the file /etc/<b>essai</b>\n      root:root 0644, from conf",
+            "+ template of /etc/<b>essai</b>\n      one\n      <script>alert(1)</script>\"'&\\u{202e}",
+            "+ checks sh -c '<script>alert(1)</script>\"'\\''&', in 30 s",
+            "files added: 41, 164 B",
             "files removed: 1, 4 B",
             "files changed: 1, 5 B",
-            "… and 28 more",
+            "… and 29 more",
             "set-uid: none",
             "no SBOM",
         ] {

@@ -45,7 +45,9 @@ pub(super) fn change(
     } else {
         return Err(Failure::usage("nothing to deploy"));
     };
-    let new = new.checked().or_fail(|| "cannot change the deployment".to_owned())?;
+    // A slip of the operator's, where the same in what somebody published would be a matter of trust.
+    let new =
+        new.checked().map_err(|error| Failure::usage(format!("cannot change the deployment: {error}")))?;
     Ok((subject, new))
 }
 
