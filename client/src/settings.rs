@@ -31,6 +31,11 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 /// The largest file that is set, or whose original is kept.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// What a file may take on a disk beyond its content.
+const BLOCK_BYTES: u64 = 64 << 10;
+/// What one takes in the record.
+const RECORD_BYTES: u64 = 1 << 10;
+
 /// `settings.json`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -159,6 +164,15 @@ impl MachineSettings<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// Bytes that making the files of `generation` may take at most, for a moment: each is written beside itself, its original
+    /// kept, and the record replaced. Refuses what [`Self::wanted`] refuses.
+    pub(crate) fn room(&self, generation: &Generation) -> Result<u64, Failure> {
+        let wanted = self.wanted(generation)?;
+        let record = fs::metadata(self.layout.settings()).map_or(0, |file| file.len());
+        let files = wanted.values().map(|file| 2 * (file.content.len() as u64 + BLOCK_BYTES) + RECORD_BYTES);
+        Ok(files.sum::<u64>() + 2 * record)
     }
 
     fn fill(

@@ -38,6 +38,10 @@ use crate::room::Room;
 use crate::settings::MachineSettings;
 use crate::{integration, native, platform, release_tree};
 
+/// Room for what a switch writes beside settings: the journal a dozen times, one after the other, `current`, the state, what
+/// commands say.
+const SWITCH_BYTES: u64 = 256 << 10;
+
 /// What a transaction works with. The lock on the directory is held by whoever makes one.
 pub(crate) struct Executor<'a> {
     pub(crate) layout: &'a Layout,
@@ -254,9 +258,10 @@ impl Executor<'_> {
         next: &Generation,
     ) -> Result<(), Failure> {
         let what = || format!("cannot activate generation {}", next.number);
-        refuse_colliding_launchers(next)
+        let settings = refuse_colliding_launchers(next)
             .and_then(|()| self.refuse_impossible_settings(base, next))
-            .or_else(|refused| self.give_up(next).and(Err(refused)))?;
+            .and_then(|()| self.settings().room(next));
+        let settings = settings.or_else(|refused| self.give_up(next).and(Err(refused)))?;
         let staging = self.layout.staging().join(format!("generation-{}", next.number));
         build_generation(self.layout, next, &self_update::machines_own()?, &staging).or_fail(what)?;
         at("built")?;
@@ -265,7 +270,9 @@ impl Executor<'_> {
         at("placed")?;
         durable::sync_file_system(self.layout.root()).or_fail(what)?;
         at("synced")?;
-        self.check_whole(next).or_else(|failure| self.give_up(next).and(Err(failure)))?;
+        self.check_whole(next)
+            .and_then(|()| self.refuse_no_room(next, settings))
+            .or_else(|failure| self.give_up(next).and(Err(failure)))?;
         transaction.native = native_steps(base, next);
         transaction.step = Step::Installing { done: 0, attempts: 0 };
         self.layout.write_journal(transaction)?;
@@ -281,6 +288,19 @@ impl Executor<'_> {
             Some((_, why)) => Err(why),
             None => Ok(()),
         }
+    }
+
+    /// Refuses to begin what a full disk would stop half-way: what follows writes little, but it does write.
+    fn refuse_no_room(&self, next: &Generation, settings: u64) -> Result<(), Failure> {
+        let what = || format!("cannot activate generation {}", next.number);
+        let system = self.config.system_root.ancestors().find(|place| place.exists());
+        for place in std::iter::once(self.layout.root()).chain(system.filter(|_| settings > 0)) {
+            let disk = platform::disk_space(place).or_fail(what)?;
+            if disk.free < SWITCH_BYTES.saturating_add(settings) {
+                return Err(io::Error::from(io::ErrorKind::StorageFull)).or_fail(what);
+            }
+        }
+        Ok(())
     }
 
     /// Ends a transaction of which nobody has seen anything yet.

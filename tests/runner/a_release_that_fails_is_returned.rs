@@ -75,7 +75,8 @@ fn what_fails_its_checks_is_taken_back_and_waits_for_a_better_one() {
     // Whoever asks by hand has it tried again, and it fails again.
     world.college("57001").workstation(0).run(["install", "hello"]).fails(1, "could not be started");
     says(world.college("57001").workstation(0), 1);
-    assert_eq!(quarantined(world.college("57001").workstation(0)).len(), 5);
+    let failed = quarantined(world.college("57001").workstation(0));
+    assert!(failed.iter().any(|why| why.contains("could not be started")), "{failed:?}");
     // What comes later is not held back.
     release(&mut world, &App::new("hello", 7).check("true"));
     let workstation = world.college("57001").workstation(0);
