@@ -127,18 +127,18 @@ mod tests {
         };
         layout.write_journal(&transaction).unwrap();
         assert_eq!(layout.journaled().unwrap(), Some(transaction));
-        let written = std::fs::read_to_string(layout.journal()).unwrap();
+        let written = fs_err::read_to_string(layout.journal()).unwrap();
         let newer = [
             written.replace("installing", "soaring"),
             written.replace("\"done\"", "\"since\":1,\"done\""),
             written.replace("\"base\"", "\"format\":2,\"base\""),
         ];
         for journal in newer.iter().map(String::as_str).chain(["", "garbage"]) {
-            std::fs::write(layout.journal(), journal).unwrap();
+            fs_err::write(layout.journal(), journal).unwrap();
             let said = layout.journaled().unwrap_err().render();
             assert!(said.contains("another version of mirabelle, or is damaged"), "{journal}: {said}");
             assert!(said.contains("hint: ") && said.contains("move the file away"), "{journal}: {said}");
-            assert_eq!(std::fs::read_to_string(layout.journal()).unwrap(), journal);
+            assert_eq!(fs_err::read_to_string(layout.journal()).unwrap(), journal);
         }
     }
 }
