@@ -296,8 +296,7 @@ mod tests {
 
     #[test]
     fn at_night_it_goes_off_once_nobody_works() {
-        let night =
-            |idle_minutes, due| Case { last_evening: Some(at("18:30")), idle_minutes, ..case("22:00", due) };
+        let night = |idle_minutes, due| Case { idle_minutes, awake_since: "21:00", ..case("22:00", due) };
         assert_eq!(task(night(20, vec![])), Task::SwitchOff(at("18:30")));
         assert!(matches!(task(night(19, vec![])), Task::Sleep(_)));
         assert_eq!(task(night(60, vec![due("a", false, None)])), Task::Prepare, "first what there is to do");
