@@ -16,6 +16,8 @@ use crate::platform;
 
 /// The most of a command's output that is kept and compared.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+/// Of a long log, where its last line is looked for.
+const LAST_BYTES: u64 = 4 << 10;
 const MAX_NOTE_BYTES: u64 = 256;
 /// How often one looks whether a command that outlived us has ended.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -165,9 +167,17 @@ fn is_no_program(error: &io::Error) -> bool {
     invalid || Errno::from_io_error(error).is_some_and(|error| no_program.contains(&error))
 }
 
-/// The last line that a command said, for people.
+/// The last line that a command said, for people, however much it said before.
 pub(crate) fn last_words(log: &Path) -> String {
-    let said = durable::read_if_present(log, MAX_OUTPUT_BYTES).ok().flatten().unwrap_or_default();
+    let read_end = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut end = Vec::new();
+        file.take(LAST_BYTES).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let said = read_end().unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     last.chars().filter(|c| !c.is_control()).take(200).collect()
@@ -188,6 +198,9 @@ mod tests {
         let long = Duration::from_secs(30);
         let talks = || shell("echo one; echo two >&2; exit 3");
         assert_eq!(ask(talks(), long).unwrap(), (Ended::With(3), "one\ntwo\n".to_owned()));
+        let much = shell("yes talk | head -c 3000000; echo; echo the end");
+        assert_eq!(run(much, long, &log).unwrap(), Ended::With(0));
+        assert_eq!(last_words(&log), "the end");
         assert_eq!(run(talks(), long, &log).unwrap(), Ended::With(3));
         assert_eq!(last_words(&log), "two");
         let begun = std::time::Instant::now();

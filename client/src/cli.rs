@@ -127,6 +127,15 @@ pub enum Command {
     Why {
         /// The package.
         package: PackageName,
+        /// Of another workstation of this college, by what the deployment says of it: what is installed there is not known here.
+        #[arg(long)]
+        machine: Option<MachineId>,
+        /// The room that it stands in.
+        #[arg(long, requires = "machine")]
+        room: Option<RoomName>,
+        /// Words that are true of it.
+        #[arg(long, requires = "machine", value_delimiter = ',')]
+        tags: Vec<Tag>,
     },
     /// List what is installed.
     List,

@@ -1,6 +1,10 @@
 //! Promise 8. A workstation is up to date and powered off by the hour set for it, or off with the reason reported; whoever
 //! works on after the hour is left in peace.
 
+use std::io::{Read, Write};
+use std::process::Command;
+
+use fs_err as fs;
 use mirabelle_tests::{App, World};
 
 use crate::agents::{Agent, Power, deploy_also, kept, sequence};
@@ -16,14 +20,14 @@ shutdown = [{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], at = "18
 wake = [{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], at = "07:30" }]
 "#;
 
-/// `hello` 1 on each of four workstations; 2 is due, and quick; so is `slow` 1, of which the health check takes a
+/// `hello` 1 on each of six workstations; 2 is due, and quick; so is `slow` 1, of which the health check takes a
 /// minute.
 fn world() -> World {
-    let mut world = World::new().college("57001").workstations(4).start();
+    let mut world = World::new().college("57001").workstations(6).start();
     world.release(&App::new("hello", 1));
     let college = world.college("57001");
     college.sync();
-    for number in 0..4 {
+    for number in 0..6 {
         college.workstation(number).run(["install", "hello"]).succeeds();
     }
     world.release(&App::new("hello", 2));
@@ -97,4 +101,69 @@ fn the_evening_installs_what_fits_and_ends_at_its_hour() {
     }
     // The next start makes up its mind before anybody logs in: here or not, never half.
     slow.run(["verify"]).succeeds();
+}
+
+#[test]
+fn an_agent_that_is_started_anew_keeps_its_hour_and_leaves_alone_what_is_used() {
+    let mut world = world();
+    let college = world.college("57001");
+    let (again, used) = (college.workstation(4), college.workstation(5));
+    // At both somebody sits.
+    let powers = [again, used].map(|workstation| Power::connect(workstation, 0));
+    let held = fs::File::open(used.root().join("active/apps/hello/bin/hello")).unwrap().into_file();
+    let mut reader = Command::new("sleep").arg("600").stdin(held).spawn().unwrap();
+    let agents = [Agent::start(again, Some("18:29:15")), Agent::start(used, Some("18:29:15"))];
+    agents[0]
+        .until("the evening's work", || kept(again, "evening.json")["done"] == serde_json::json!(["hello"]));
+    let [first, waiting] = agents;
+    first.kill();
+    // The service manager starts it again, and the hour has come meanwhile.
+    let second = Agent::start(again, Some("18:31:00"));
+    second.until("going off although somebody sits there", || powers[0].went_off().is_some());
+
+    waiting.until("the hour", || powers[1].went_off().is_some());
+    let evening = kept(used, "evening.json");
+    assert_eq!(evening["left"][0]["package"], "hello", "{evening}");
+    assert_eq!(evening["left"][0]["why"]["why"], "in-use", "{evening}");
+    assert_eq!(sequence(used, "hello"), Some(1));
+    assert!(reader.try_wait().unwrap().is_none());
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
+#[test]
+fn a_node_wakes_whoever_asked_it() {
+    let mut world = World::new().college("57001").start();
+    world.release(&App::new("hello", 1));
+    let college = world.college("57001");
+    let network = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    network.set_read_timeout(Some(std::time::Duration::from_mins(2))).unwrap();
+    let path = college.node_root().join("node.toml");
+    let known = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("wake-to = \"{}\"\n{known}", network.local_addr().unwrap())).unwrap();
+    college.sync();
+    let node = college.running_node().unwrap().address().to_owned();
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    let ask = |mac: &str| post(&node, &format!(r#"{{"machine":"b12-03","mac":["{mac}"],"at":"{at}"}}"#));
+    assert!(ask("02:00:00").starts_with("HTTP/1.1 400 "));
+    assert!(ask("02:00:00:12:34:56").starts_with("HTTP/1.1 200 "));
+    let mut packet = [0; 200];
+    let (length, _) = network.recv_from(&mut packet).unwrap();
+    assert_eq!(length, 102);
+    assert!(packet[6..102].chunks(6).all(|part| part == [2, 0, 0, 0x12, 0x34, 0x56]));
+    assert!(jiff::Timestamp::now() >= at, "not before its hour");
+}
+
+/// Posts JSON to a node's `wake-ups`; returns what it answers.
+fn post(node: &str, json: &str) -> String {
+    let address = node.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = json.len();
+    let request = format!(
+        "POST /wake-ups HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{json}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -279,3 +279,23 @@ const MIME: &str = r#"<?xml version="1.0"?>
   <mime-type type="text/x-hello"><comment>Hello</comment><glob pattern="*.hello"/></mime-type>
 </mime-info>
 "#;
+
+#[test]
+fn what_another_machine_gets_and_why_can_be_asked_here() {
+    let mut world = world(&[App::new("hello", 1)]);
+    let room =
+        json!([{ "package": "hello", "mode": "required", "to": { "rooms": ["B12"], "tags": ["exam"] } }]);
+    deploy(&mut world, &room);
+    let workstation = world.college("57001").workstation(0);
+    workstation.run(["refresh"]).succeeds();
+    let ask = |other: &[&str]| {
+        workstation.run(["--json", "why", "hello"].iter().chain(other)).succeeds().json()["action"].clone()
+    };
+    assert_eq!(ask(&[]), "keep");
+    assert_eq!(ask(&["--machine", "b12-03"]), "keep", "nobody knows where it stands");
+    assert_eq!(ask(&["--machine", "b12-03", "--room", "B12", "--tags", "exam,touch"]), "install");
+    assert_eq!(ask(&["--machine", "b13-03", "--room", "B13", "--tags", "exam"]), "keep");
+    let said = workstation.run(["why", "hello", "--machine", "b12-03", "--room", "B13"]).succeeds().stdout;
+    assert!(said.contains("hello on b12-03") && said.contains("not deployed to college 57001"), "{said}");
+    assert_eq!(workstation.run(["why", "hello", "--room", "B12"]).code, Some(2), "whose room?");
+}

@@ -10,6 +10,7 @@ use mirabelle_manifests::{Instant, PackageName};
 use serde::{Deserialize, Serialize};
 
 use crate::outlook::{Due, Outlook};
+use crate::platform;
 
 /// What is kept free before the hour: for ending what is under way, and for switching off.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -56,6 +57,8 @@ pub(crate) struct Evening {
     /// When the machine is switched off.
     pub(crate) hour: Instant,
     pub(crate) begun: Instant,
+    /// The run of the machine that it belongs to (`platform::boot`).
+    pub(crate) boot: String,
     /// What fits, in order.
     pub(crate) planned: Vec<Planned>,
     /// What was done.
@@ -93,6 +96,8 @@ pub(crate) enum WhyLeft {
     Failed { said: String },
     #[error("it was not begun before the hour")]
     NotBegun,
+    #[error("somebody was using it")]
+    InUse,
 }
 
 impl Evening {
@@ -104,6 +109,7 @@ impl Evening {
         let mut evening = Self {
             hour,
             begun: now,
+            boot: platform::boot(),
             planned: Vec::new(),
             done: Vec::new(),
             left: Vec::new(),

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It takes no focus, shows nothing, and holds up no login. In a lesson it does nothing but ask the node whether there is news, which
-//! is one small request. Whatever it was doing when the power went, the next start finishes or takes back (`mirabelle resume`, before
+//! is one small request, and read it if there is. Whatever it was doing when the power went, the next start finishes or takes back (`mirabelle resume`, before
 //! login); what was to be done is decided anew, from signed documents.
 //!
 //! One agent per directory: `agent.lock`. It holds no lock while it sleeps, and its commands take theirs as anybody's do.
@@ -51,6 +51,7 @@ use self::worker::{Done, Worker};
 use crate::config::Config;
 use crate::layout::Layout;
 use crate::outlook::{Due, Outlook};
+use crate::platform;
 
 /// How often the watchdog hears that the agent is alive, where nobody says how often it wants to.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -106,9 +107,13 @@ impl Agent {
         let what = || "cannot start the agent".to_owned();
         let fetcher = Fetcher::new(config.node.clone(), RetryPolicy::default()).or_fail(what)?;
         let refresh_every = config.agent.refresh_every()?;
-        // One that did not come to its end is made again, in what remains of its time.
-        let evening: Option<Evening> = layout.kept(EVENING);
-        let evening = evening.filter(|evening| evening.switched_off.is_some());
+        // One that did not come to its end is made again, in what remains of its time; and its hour counts, if the machine was
+        // on all the time and only the agent was started anew.
+        let (ended, unended): (Option<Evening>, Option<Evening>) = match layout.kept::<Evening>(EVENING) {
+            Some(evening) if evening.switched_off.is_some() => (Some(evening), None),
+            kept => (None, kept),
+        };
+        let same_run = unended.filter(|evening| !evening.boot.is_empty() && evening.boot == platform::boot());
         let now = Instant::now();
         let mut agent = Self {
             worker: Worker::new(layout.root()).or_fail(what)?,
@@ -117,9 +122,9 @@ impl Agent {
             timetable: Timetable::of(&[], &config.machine, &Groups::new()),
             outlook: None,
             measured: layout.kept(MEASURED).unwrap_or_default(),
-            last_evening: evening.map(|evening| evening.hour),
+            last_evening: ended.map(|evening| evening.hour),
             refresh_at: Instant::MIN,
-            awake_since: now,
+            awake_since: same_run.map_or(now, |evening| evening.begun),
             looked_at_clock: (now, tokio::time::Instant::now()),
             looked_ahead: Instant::MIN,
             installing: Rest::default(),

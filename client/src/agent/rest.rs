@@ -9,6 +9,7 @@ use super::soon;
 /// Rests after work that failed: doubled with each failure, up to the longest.
 pub(super) const SHORTEST_REST: Duration = Duration::from_mins(1);
 pub(super) const LONGEST_REST: Duration = Duration::from_mins(30);
+
 /// Work that fails rests: longer with each failure in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rest {

@@ -166,3 +166,59 @@ pub(crate) fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
     std::io::BufReader::new(stream.take(MAX_LINE_BYTES)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says `line` to an agent that fulfils every wish, and returns its answer.
+    async fn said(path: &Path, line: Vec<u8>) -> io::Result<String> {
+        let mut stream = UnixStream::connect(path).await?;
+        // An agent that has read enough closes its end.
+        let _ = stream.write_all(&line).await;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_too_much_or_no_request_is_no_wish() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let listener = listen(&path).unwrap();
+        let (sender, mut wishes) = mpsc::channel(1);
+        let serving = tokio::spawn(serve(listener, Vec::new(), sender));
+        let fulfilling = tokio::spawn(async move {
+            let mut fulfilled = 0;
+            while let Some(wish) = wishes.recv().await {
+                fulfilled += 1;
+                let _ = wish.answer.send(Answer { code: 0, printed: "done".to_owned(), said: String::new() });
+            }
+            fulfilled
+        });
+
+        let many: Vec<String> = (0..=MAX_PACKAGES).map(|number| format!("\"p{number}\"")).collect();
+        let many = format!("{{\"ask\":\"install\",\"packages\":[{}]}}\n", many.join(","));
+        for (line, words) in [
+            (b"install ruff\n".to_vec(), "cannot be read"),
+            (br#"{"ask":"install","packages":["../x"]}"#.to_vec(), "cannot be read"),
+            (br#"{"ask":"install","packages":[],"asker":"administrator"}"#.to_vec(), "cannot be read"),
+            (many.into_bytes(), "too many packages"),
+        ] {
+            let mut line = line;
+            line.push(b'\n');
+            let answer = said(&path, line).await.unwrap();
+            assert!(answer.contains(words), "{answer}");
+        }
+        let endless = vec![b'x'; usize::try_from(MAX_LINE_BYTES).unwrap() + 100];
+        // Closed, or told so: nothing else.
+        let answer = said(&path, endless).await.unwrap_or_default();
+        assert!(answer.is_empty() || answer.contains("cannot be read"), "{answer}");
+        let good = br#"{"ask":"install","packages":["ruff"]}"#;
+        let answer = said(&path, [good.as_slice(), b"\n"].concat()).await.unwrap();
+        assert!(answer.contains("done"), "{answer}");
+        serving.abort();
+        let _ = serving.await;
+        assert_eq!(fulfilling.await.unwrap(), 1);
+    }
+}

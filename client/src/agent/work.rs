@@ -96,6 +96,11 @@ impl Agent {
             let limit = until_hour();
             let due = self.due(&package).cloned();
             let Some(due) = due.filter(|_| !limit.is_zero()) else { break };
+            let late = due.deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if !late && self.in_use().await.contains(&package) {
+                evening.left.push(Left { package, why: WhyLeft::InUse });
+                continue;
+            }
             let Some(done) = self.update(&due, Some(limit), stop).await else { return };
             if done.succeeded() {
                 self.measure(&package, done.took);

@@ -223,7 +223,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Prepare => runtime()?.block_on(change::prepare(&context)),
         Command::Resume { before_login } => runtime()?.block_on(agent::resume(&context, before_login)),
         Command::Plan { refresh } => runtime()?.block_on(why::plan(&context, refresh)),
-        Command::Why { package } => runtime()?.block_on(why::why(&context, &package)),
+        Command::Why { package, machine, room, tags } => {
+            let other = machine.map(|id| why::Other { id, room, tags: tags.into_iter().collect() });
+            runtime()?.block_on(why::why(&context, &package, other))
+        }
         Command::Agent => agent::run(&context),
         Command::Status => status::run(&context),
         Command::SupportBundle { output } => support::run(&context, &output),

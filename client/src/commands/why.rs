@@ -1,16 +1,22 @@
 //! `why`, `plan`, `status`: what was decided, and every reason on the way.
 
-use mirabelle_manifests::{Action, Decision, Instant, PackageName, Reason};
+use std::collections::BTreeSet;
+
+use mirabelle_manifests::{
+    Action, Decision, Instant, Machine, MachineId, MachineState, PackageName, Reason, RoomName, Tag,
+};
 use mirabelle_terminal::{Failure, Table, bytes};
 use serde::Serialize;
 
 use super::Context;
+use crate::generation::Generation;
 use crate::outlook::{Due, Verb};
 use crate::plan::advice;
 
 /// The answer to `why`.
 #[derive(Serialize)]
 struct Answer {
+    machine: MachineId,
     package: PackageName,
     installed: Option<String>,
     /// What is to be done: `install`, `update`, `remove`, `keep`.
@@ -24,10 +30,28 @@ struct Answer {
     advice: Option<&'static str>,
 }
 
-pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), Failure> {
+/// Another workstation of this college, as far as the deployment tells it from this one.
+pub(super) struct Other {
+    pub(super) id: MachineId,
+    pub(super) room: Option<RoomName>,
+    pub(super) tags: BTreeSet<Tag>,
+}
+
+pub(super) async fn why(
+    context: &Context,
+    package: &PackageName,
+    other: Option<Other>,
+) -> Result<(), Failure> {
     let config = context.config()?;
-    let known = context.known(context.kept().await?, &config)?;
-    let mut decisions = known.decide(&context.layout, &config)?;
+    let mut known = context.known(context.kept().await?, &config)?;
+    let mut decisions = match other {
+        None => known.decide(&context.layout, &config)?,
+        Some(Other { id, room, tags }) => {
+            known.machine = Machine { id, room, tags, ..known.machine };
+            (known.state, known.current) = (MachineState::default(), Generation::none());
+            known.situation().decide()
+        }
+    };
     let decision = decisions.remove(package).unwrap_or_else(|| Decision {
         action: Action::Keep,
         reasons: vec![Reason::NotDeployed { college: config.machine.college.clone() }],
@@ -40,6 +64,7 @@ pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), 
         Action::Keep => "keep",
     };
     let answer = Answer {
+        machine: known.machine.id.clone(),
         package: package.clone(),
         installed: known.current.packages.get(package).map(|installed| installed.version.to_string()),
         action,
@@ -52,7 +77,10 @@ pub(super) async fn why(context: &Context, package: &PackageName) -> Result<(), 
     context.output.print(&answer, |answer| {
         let version = answer.version.as_ref().map_or(String::new(), |version| format!(" {version}"));
         let installed = answer.installed.as_deref().unwrap_or("not installed");
-        let mut lines = vec![format!("{} ({installed}): {}{version}", answer.package, answer.action)];
+        let mut lines = vec![format!(
+            "{} on {} ({installed}): {}{version}",
+            answer.package, answer.machine, answer.action
+        )];
         lines.extend(
             answer.words.iter().enumerate().map(|(number, words)| format!("  {}. {words}", number + 1)),
         );

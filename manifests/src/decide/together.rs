@@ -153,7 +153,7 @@ impl<'s, 'a> Together<'s, 'a> {
     fn may_come_along(&self, package: &PackageName) -> Vec<&'a CatalogueEntry> {
         let Situation { catalogue, deployment, state, machine, now, .. } = *self.situation;
         let assignment = self.assignments.get(package).map(|(_, assignment)| *assignment);
-        if assignment.is_some_and(Assignment::keeps_away) {
+        if assignment.is_some_and(|assignment| !assignment.mode.gives()) {
             return Vec::new();
         }
         let pinned = assignment.and_then(|assignment| assignment.track.pinned(now));

@@ -125,13 +125,6 @@ impl AssignmentMode {
     }
 }
 
-impl Assignment {
-    /// True when nothing may bring the package where it is not.
-    pub fn keeps_away(&self) -> bool {
-        matches!(self.mode, AssignmentMode::Blocked | AssignmentMode::Removed)
-    }
-}
-
 impl Track {
     /// The sequence that is pinned at `now`.
     pub fn pinned(&self, now: Instant) -> Option<u64> {
