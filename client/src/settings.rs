@@ -92,6 +92,12 @@ impl MachineSettings<'_> {
         Ok(())
     }
 
+    /// True when this process may look at what was set: values may be secrets, and whoever is no administrator has no business
+    /// with them.
+    pub(crate) fn may_be_seen(&self) -> bool {
+        platform::may_write(self.layout.root())
+    }
+
     /// True when the deployment gives other values than those that the files were made with.
     pub(crate) fn are_stale(&self, values: &BTreeMap<&ValueName, &str>) -> Result<bool, Failure> {
         let known = self.read()?.values;

@@ -186,6 +186,9 @@ fn what_somebody_may_have_is_decided_by_who_the_kernel_says_she_is() {
     world.publish();
     world.college("57001").sync();
     open_to_all(world.directory());
+    deploy_also(&world, "[[values]]\nvalues = { proxy = \"http://proxy.example:3128\" }\n");
+    world.publish();
+    world.college("57001").sync();
     let workstation = world.college("57001").workstation(0);
     Power::connect(workstation, 0);
     configure(workstation, "teachers = [\"games\"]\n");
@@ -205,6 +208,12 @@ fn what_somebody_may_have_is_decided_by_who_the_kernel_says_she_is() {
     ask(65534, &["remove", "marks"]).fails(1, "only teachers and administrators remove");
     ask(5, &["remove", "marks"]).succeeds();
     assert_eq!(sequence(workstation, "marks"), None);
+    // Whoever may change nothing may look, but not at the values that settings are filled with.
+    assert!(workstation.root().join("settings.json").exists());
+    for look in [&["status"][..], &["plan"], &["why", "marks"], &["verify"], &["list"], &["history"]] {
+        let seen = ask(65534, look).succeeds();
+        assert!(!seen.stdout.contains("proxy.example"), "{}", seen.stdout);
+    }
     // What is said on the socket itself counts for nothing.
     let forged =
         run(Command::new("python3").args(["-c", FORGED]).arg(workstation.root()).uid(65534).gid(65534));

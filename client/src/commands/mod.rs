@@ -146,11 +146,13 @@ impl Known {
         let decisions = self.decide(layout, config)?;
         let mut outlook = Outlook::of(&self.situation(), &self.network, layout, &self.current, decisions);
         let settings = MachineSettings { layout, machine: &self.machine, system_root: &config.system_root };
-        if settings.are_stale(&self.network.deployment.values_of(&self.machine))? {
-            outlook.drift.push("the deployment's values".to_owned());
+        if settings.may_be_seen() {
+            if settings.are_stale(&self.network.deployment.values_of(&self.machine))? {
+                outlook.drift.push("the deployment's values".to_owned());
+            }
+            let drifted = settings.audit(&self.current)?;
+            outlook.drift.extend(drifted.into_iter().map(|(_, path, what)| format!("`{path}` is {what}")));
         }
-        let drifted = settings.audit(&self.current)?;
-        outlook.drift.extend(drifted.into_iter().map(|(_, path, what)| format!("`{path}` is {what}")));
         Ok(outlook)
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn verify(context: &Context) -> Result<(), Failure> {
             machine: &config.machine,
             system_root: &config.system_root,
         };
-        for (package, path, what) in settings.audit(&current)? {
+        let drifted = if settings.may_be_seen() { settings.audit(&current)? } else { Vec::new() };
+        for (package, path, what) in drifted {
             verified.faults.push(format!("{package}: the setting `{path}` is {what}"));
         }
     }
