@@ -7,8 +7,10 @@
 //! - [`TufClient`] brings a [`MetadataStore`] up to date; [`refresh`] does, and reads the [`Network`] in it.
 //! - [`ReleaseRequest`] plans the cheapest way to a release from what is held, deltas among it, explains it, and goes it.
 //! - [`ObtainPlan`] says what of a known release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
+//! - [`flight`]: one transfer that feeds everybody who waits for it.
 //! - [`serve`] gives out files of a directory.
 
+pub mod flight;
 pub mod serve;
 
 mod encoding;
