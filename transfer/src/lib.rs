@@ -31,7 +31,7 @@ pub use network::{
 };
 pub use obtain::{
     Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
-    Route, Stock, UsedDelta, WayKind,
+    Route, Stock, Streamed, UsedDelta, WayKind,
 };
 pub use retry::RetryPolicy;
 pub use tuf_client::{Repository, TufClient, TufError};
