@@ -44,6 +44,15 @@ pub struct Settings {
     /// How long a release stays after the college is no longer owed it: `168 h`.
     #[arg(long, global = true, env = "MIRABELLE_KEEP_UNASSIGNED")]
     pub keep_unassigned: Option<String>,
+    /// How long reading through everything that is held takes: `168 h`.
+    #[arg(long, global = true, env = "MIRABELLE_SCRUB_EVERY")]
+    pub scrub_every: Option<String>,
+    /// What everything below the node's directory may come to: `400 GiB`.
+    #[arg(long, global = true, env = "MIRABELLE_DISK_QUOTA")]
+    pub disk_quota: Option<String>,
+    /// What is left to others on the disk: `1 GiB`.
+    #[arg(long, global = true, env = "MIRABELLE_DISK_RESERVE")]
+    pub disk_reserve: Option<String>,
 }
 
 /// What to do.

@@ -6,6 +6,10 @@
 //! listen = "0.0.0.0:8701"
 //! sync-every = "5 min"
 //! wake-to = "255.255.255.255:9"                  # where the packets go that wake workstations
+//! disk-quota = "400 GiB"                         # what everything below the node's directory may come to; no limit, if not given
+//! disk-reserve = "1 GiB"                         # what is left to others; 2 % of the disk, up to 1 GiB, if not given
+//! scrub-every = "168 h"                          # how long reading through everything that is held takes
+//! scrub-rate = "8 MiB"                           # bytes read a second, at most
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
 //! ```
 
@@ -15,17 +19,22 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use mirabelle_manifests::SiteId;
-use mirabelle_terminal::{Failure, Layer, Setting, read_config};
+use mirabelle_terminal::{ByteCount, Failure, Layer, Setting, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Settings;
+use crate::disk::Disk;
 use crate::wake_ups::BROADCAST;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
 const DEFAULT_SYNC_EVERY: &str = "5 min";
 /// A week: an assignment that is taken back within it costs nothing over the WAN.
 const DEFAULT_KEEP_UNASSIGNED: &str = "168 h";
+/// Bits change slowly; a disk that goes bad is noticed within a week.
+const DEFAULT_SCRUB_EVERY: &str = "168 h";
+/// Bytes a second: a tenth of what a disk with heads reads, so that workstations do not notice.
+const DEFAULT_SCRUB_RATE: &str = "8 MiB";
 /// Looking more often than this helps nobody.
 const SHORTEST_SYNC: Duration = Duration::from_millis(100);
 
@@ -45,6 +54,14 @@ pub(crate) struct ConfigFile {
     pub(crate) keep_unassigned: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wake_to: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scrub_every: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scrub_rate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_quota: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_reserve: Option<String>,
 }
 
 /// What is in force.
@@ -58,6 +75,14 @@ pub(crate) struct Config {
     pub(crate) keep_unassigned: Duration,
     /// Where the packets go that wake workstations.
     pub(crate) wake_to: SocketAddr,
+    /// Bytes that everything below the node's directory may come to.
+    pub(crate) disk_quota: Option<u64>,
+    /// Bytes of the file system that are left free.
+    pub(crate) disk_reserve: Option<u64>,
+    /// How long reading through everything that is held takes.
+    pub(crate) scrub_every: Duration,
+    /// Bytes a second that it reads, at most.
+    pub(crate) scrub_rate: u64,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -108,7 +133,45 @@ impl Config {
         let (wake_to, layer) =
             choose(None, file.wake_to, Some(BROADCAST)).ok_or_else(|| missing("wake-to"))?;
         from("wake-to", wake_to.to_string(), layer);
-        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, wake_to, origins })
+
+        let quota = choose(settings.disk_quota.clone(), file.disk_quota, None);
+        if let Some((text, layer)) = &quota {
+            from("disk-quota", text.clone(), *layer);
+        }
+        let disk_quota = quota.map(|(text, _)| byte_count(&text)).transpose()?;
+        let reserve = choose(settings.disk_reserve.clone(), file.disk_reserve, None);
+        if let Some((text, layer)) = &reserve {
+            from("disk-reserve", text.clone(), *layer);
+        }
+        let disk_reserve = reserve.map(|(text, _)| byte_count(&text)).transpose()?;
+
+        let default = Some(DEFAULT_SCRUB_EVERY.to_owned());
+        let (text, layer) = choose(settings.scrub_every.clone(), file.scrub_every, default)
+            .ok_or_else(|| missing("scrub-every"))?;
+        let scrub_every = duration(&text)?;
+        from("scrub-every", text, layer);
+        let default = Some(DEFAULT_SCRUB_RATE.to_owned());
+        let (text, layer) = choose(None, file.scrub_rate, default).ok_or_else(|| missing("scrub-rate"))?;
+        let scrub_rate = byte_count(&text)?;
+        from("scrub-rate", text, layer);
+        Ok(Self {
+            college,
+            upstreams,
+            listen,
+            sync_every,
+            keep_unassigned,
+            wake_to,
+            disk_quota,
+            disk_reserve,
+            scrub_every,
+            scrub_rate,
+            origins,
+        })
+    }
+
+    /// What the node in `root` may use of its disk.
+    pub(crate) fn disk(&self, root: &Path) -> Disk {
+        Disk::new(root, self.disk_quota, self.disk_reserve)
     }
 }
 
@@ -118,6 +181,10 @@ fn choose<T>(given: Option<T>, file: Option<T>, default: Option<T>) -> Option<(T
         .map(|value| (value, Layer::Command))
         .or_else(|| file.map(|value| (value, Layer::File)))
         .or_else(|| default.map(|value| (value, Layer::Default)))
+}
+
+fn byte_count(text: &str) -> Result<u64, Failure> {
+    text.parse::<ByteCount>().map(|count| count.0).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn duration(text: &str) -> Result<Duration, Failure> {

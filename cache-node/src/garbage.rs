@@ -4,8 +4,8 @@
 //! <root>/retired.json     {"<release>": "<since when it is not owed any more>"}
 //! ```
 //!
-//! Roots: the releases that the deployment obliges this college to hold, and those that it stopped obliging it to hold
-//! less than `keep-unassigned` ago: a workstation may be installing one, and an operator may want it back. What is
+//! Roots: the releases that the deployment obliges this college to hold, those that are worth having (`mirror/obligations.rs`),
+//! and those that were either less than `keep-unassigned` ago: a workstation may be installing one, and an operator may want it back. What is
 //! neither goes: first what offers it (its routes), then its manifest, then its objects; partial downloads as old as that
 //! too. Killed in between, the rest goes the next time.
 //!
@@ -17,6 +17,9 @@
 //!   makes everything stay a little longer.
 //!
 //! `retired.json` is written by whoever has the right to sweep. Lock order: the node's lock, then the store's.
+//!
+//! When room is scarce ([`evict`]), what is not pinned goes before its time: the cheapest to get again first, and of each only
+//! the objects that no other release needs whose manifest is here; so it may run half-way through a sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -116,7 +119,7 @@ impl Collection<'_> {
             leave_doubt(&self.site.path(""));
         }
         for release in &doomed {
-            self.forget(release).or_fail(what)?;
+            release.forget(self.site).or_fail(what)?;
         }
         garbage.remove().or_fail(what)?;
         for (partial, _) in partials {
@@ -140,8 +143,13 @@ impl Collection<'_> {
             return Err(incomplete());
         }
         let (mut releases, mut objects) = (BTreeSet::new(), BTreeSet::new());
-        for entry in Obligations::new(self.network, self.college, self.now).0 {
-            let manifest = served.manifest(&entry)?.ok_or_else(incomplete)?;
+        for obligation in Obligations::new(self.network, self.college, self.now).iter() {
+            let entry = &obligation.entry;
+            let manifest = match served.manifest(entry)? {
+                Some(manifest) => manifest,
+                None if obligation.must => return Err(incomplete()),
+                None => continue,
+            };
             let release = SignedRelease::parse(&manifest)
                 .or_fail(|| format!("cannot read the manifest of `{}`", entry.listing.name))?;
             objects.extend(release.release.objects().into_keys());
@@ -149,20 +157,61 @@ impl Collection<'_> {
         }
         Ok((releases, objects))
     }
+}
 
+impl Unowed {
     /// Routes before manifest: what cannot be read is not offered.
-    fn forget(&self, release: &Unowed) -> io::Result<()> {
-        durable::remove_file(&self.site.served().path(&routes_path(release.digest)))?;
-        durable::remove_file(&release.manifest)?;
+    fn forget(&self, site: &Site) -> io::Result<()> {
+        durable::remove_file(&site.served().path(&routes_path(self.digest)))?;
+        durable::remove_file(&self.manifest)?;
         // The folders of its platform, version and name, as far as nothing else is in them.
-        for folder in release.manifest.ancestors().skip(1).take(3) {
+        for folder in self.manifest.ancestors().skip(1).take(3) {
             if fs::remove_dir(folder).is_err() {
                 break;
             }
         }
-        tracing::info!(release = release.label, "a release that is not owed any more is gone");
+        tracing::info!(release = self.label, "a release that is not owed any more is gone");
         Ok(())
     }
+}
+
+/// Removes releases that are not `pinned`, the cheapest to get again first, until `need` bytes are free or none is left; says
+/// how many bytes that came to. Nothing, while somebody counts on objects.
+pub(crate) fn evict(
+    site: &Site,
+    network: &Network,
+    pinned: &BTreeSet<Digest>,
+    need: u64,
+) -> Result<u64, Failure> {
+    let what = || "cannot make room".to_owned();
+    let store = site.objects_read_only();
+    let Some(_sweep) = Sweep::begin(&store).or_fail(what)? else { return Ok(0) };
+    let targets = site.served().path("targets");
+    let mut others = unowed(&targets, &BTreeSet::new()).or_fail(what)?;
+    let (mut candidates, pinned): (Vec<Unowed>, Vec<Unowed>) =
+        others.drain(..).partition(|release| !pinned.contains(&release.digest));
+    // What cannot be had again is not approved any more, and nobody can install it.
+    let price = |release: &Unowed| {
+        let mut approved = network.catalogue.iter();
+        approved.find(|entry| entry.digest == release.digest).map_or(0, |entry| entry.listing.download_size)
+    };
+    candidates.sort_by_key(|release| std::cmp::Reverse(price(release)));
+    let mut freed = 0;
+    while freed < need
+        && let Some(release) = candidates.pop()
+    {
+        let kept = candidates.iter().chain(&pinned);
+        let shared: BTreeSet<&Digest> = kept.flat_map(|other| &other.objects).collect();
+        leave_doubt(&site.path(""));
+        release.forget(site).or_fail(what)?;
+        for object in release.objects.iter().filter(|object| !shared.contains(object)) {
+            let Some((_, path)) = store.locate(*object) else { continue };
+            freed += fs::metadata(path).map_or(0, |metadata| metadata.len());
+            store.remove(*object).or_fail(what)?;
+        }
+        tracing::info!(release = release.label, freed, "a release made room");
+    }
+    Ok(freed)
 }
 
 fn is_over(since: Instant, keep: Duration, now: Instant) -> bool {

@@ -5,6 +5,8 @@
 //! | `/metadata/…`, `/targets/…`, `/routes/…` | `served/` |
 //! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
+//! | of an approved release, and not here | fetched while whoever asks waits (`on_demand.rs`) |
+//! | `/complete.json` | what the node states that it holds (`proof.rs`) |
 //! | `/status` | `state.json`, for people and monitoring |
 //! | `/wake-ups` | POST: a workstation asks to be woken (`wake_ups.rs`) |
 //! | `/healthz` | 200 while the process answers |
@@ -14,29 +16,45 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
-use mirabelle_manifests::{Digest, Instant};
+use mirabelle_manifests::{Digest, Instant, Routes};
+use mirabelle_transfer::flight::FlightError;
 use mirabelle_transfer::serve::{
-    Body, Naming, body, file_of, problem, serve_document, serve_file, serve_object,
+    Body, Naming, body, file_of, problem, serve_document, serve_file, serve_growing, serve_object,
 };
+use tokio::sync::Notify;
 
 use crate::index::leave_doubt;
+use crate::on_demand::{Object, OnDemand};
 use crate::site::Site;
 use crate::wake_ups::{MAX_REQUEST_BYTES, WakeUpError, WakeUps};
 
 /// How long a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// What answers are made of.
+pub(crate) struct Node {
+    pub(crate) site: Site,
+    pub(crate) wake_ups: Arc<WakeUps>,
+    pub(crate) on_demand: Arc<OnDemand>,
+    /// Told when something was found that the mirror should look at.
+    pub(crate) look: Arc<Notify>,
+}
+
 /// Answers one request.
-pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Response<Body> {
+    let site = &node.site;
     if request.uri().path() == "/wake-ups" {
-        return ask_to_be_woken(&wake_ups, request).await;
+        return ask_to_be_woken(&node.wake_ups, request).await;
     }
     let (method, headers) = (request.method(), request.headers());
     match request.uri().path() {
         "/healthz" => return Response::new(body("ok\n")),
-        "/status" => return status(&site),
+        "/status" => return status(site),
+        "/complete.json" => {
+            return serve_file(method, headers, &site.served().path("complete.json"), Naming::Mutable).await;
+        }
         _ => {}
     }
     let not_here = || problem(StatusCode::NOT_FOUND, "there is no such file here");
@@ -46,21 +64,87 @@ pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<
             let Some(object) = object_of(name) else { return not_here() };
             let response = serve_object(method, headers, &site.objects_read_only(), object).await;
             if response.status() == StatusCode::NOT_FOUND {
-                // Somebody was told that it is here: look again at the next sync.
-                tracing::warn!(%object, "an object that was asked for is missing");
-                leave_doubt(&site.path(""));
+                return object_on_demand(&node, method, headers, object).await;
             }
             response
         }
         Some(("deltas", _)) => {
             serve_file(method, headers, &site.served().path(path.as_str()), Naming::Immutable).await
         }
-        Some(("metadata" | "targets" | "routes", _)) => {
+        Some((kind @ ("metadata" | "targets" | "routes"), _)) => {
             let mutable = path.as_str() == "metadata/timestamp.json" || path.as_str().starts_with("routes/");
             let naming = if mutable { Naming::Mutable } else { Naming::Immutable };
-            serve_document(method, headers, &site.served().path(""), &path, naming).await
+            let tree = site.served().path("");
+            let response = serve_document(method, headers, &tree, &path, naming).await;
+            if response.status() != StatusCode::NOT_FOUND {
+                return response;
+            }
+            if kind == "routes" && node.on_demand.offers(path.as_str()).await {
+                let routes = Routes { objects: true, ..Routes::default() };
+                return json(StatusCode::OK, &routes);
+            }
+            if kind == "targets" {
+                return match node.on_demand.manifest(path.as_str()).await {
+                    Ok(true) => serve_document(method, headers, &tree, &path, naming).await,
+                    Ok(false) => response,
+                    Err(error) => did_not_come(&error),
+                };
+            }
+            response
         }
         _ => not_here(),
+    }
+}
+
+/// An object that is not here: it comes, if it is of an approved release.
+async fn object_on_demand(
+    node: &Arc<Node>,
+    method: &Method,
+    headers: &HeaderMap,
+    object: Digest,
+) -> Response<Body> {
+    let site = &node.site;
+    match node.on_demand.object(object).await {
+        Ok(Object::Here) => serve_object(method, headers, &site.objects_read_only(), object).await,
+        Ok(Object::Coming(flight, size)) => serve_growing(method, headers, object, size, flight),
+        Ok(Object::Unknown) => {
+            // Perhaps somebody was told that it is here: the mirror looks again.
+            tracing::warn!(%object, "an object that was asked for is missing");
+            leave_doubt(&site.path(""));
+            node.look.notify_one();
+            problem(StatusCode::NOT_FOUND, "there is no such file here")
+        }
+        Err(error) => did_not_come(&error),
+    }
+}
+
+/// Whoever asked should ask again: the next transfer may come through.
+fn did_not_come(error: &FlightError) -> Response<Body> {
+    let mut cause = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        cause = format!("{cause}: {error}");
+        source = error.source();
+    }
+    tracing::warn!(error = cause, "what somebody waits for did not come");
+    let mut response =
+        problem(StatusCode::SERVICE_UNAVAILABLE, "it is not here, and could not be fetched now");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(bytes) => {
+            let mut response = Response::new(body(bytes));
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
+        }
     }
 }
 
@@ -98,15 +182,5 @@ fn status(site: &Site) -> Response<Body> {
     let state = site.state();
     let mut shown = serde_json::to_value(&state).unwrap_or_default();
     shown["stale"] = state.is_stale(Instant::now()).into();
-    match serde_json::to_vec_pretty(&shown) {
-        Ok(bytes) => {
-            let mut response = Response::new(body(bytes));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(error) => {
-            tracing::error!(%error, "the state could not be written as JSON");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "the state could not be read")
-        }
-    }
+    json(StatusCode::OK, &shown)
 }

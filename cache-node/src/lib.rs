@@ -16,11 +16,16 @@
 pub mod cli;
 pub mod commands;
 
+mod care;
 mod config;
+mod disk;
 mod garbage;
+mod holding;
 mod http;
 mod index;
 mod mirror;
+mod on_demand;
+mod proof;
 mod served;
 mod site;
 mod wake_ups;

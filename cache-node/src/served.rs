@@ -13,6 +13,8 @@
 //! Invariant: everything that `timestamp.json` leads to, and that the deployment obliges this node to hold, is here
 //! and synced before it is renamed into place. A crash at any instant leaves the old timestamp or the new one.
 
+mod old;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -202,6 +204,7 @@ impl Served {
     /// The flip: puts the verified metadata in place, its timestamp last.
     pub(crate) fn flip(&self, network: &Network, trust: &MetadataStore) -> Result<(), Failure> {
         let what = || "cannot put the new catalogue in place".to_owned();
+        let before = self.referenced();
         let mut versioned = vec![RoleName::root(), RoleName::snapshot()];
         versioned.extend(network.roles());
         let forms = EncodedForms::of(&self.directory);
@@ -243,7 +246,11 @@ impl Served {
         // Everything before the switch, the objects among it, survives a power cut that comes after it.
         durable::sync_file_system(&self.directory).or_fail(what)?;
         durable::write_atomically(&self.path(&metadata_path(&RoleName::timestamp(), None)), &timestamp)
-            .or_fail(what)
+            .or_fail(what)?;
+        if let Err(error) = self.drop_old(&before) {
+            tracing::warn!(%error, "old metadata could not be removed");
+        }
+        Ok(())
     }
 
     /// The version of a role that is served now, before the flip: what workstations hold.

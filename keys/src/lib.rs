@@ -21,4 +21,4 @@ mod secret;
 pub use keyring::{Keyring, KeyringError, Quorum};
 pub use public::{KeyId, PublicKey, PublicKeyError, Signature};
 pub use sealed::{SealError, SealedKey, SealingCost};
-pub use secret::{Signer, SigningError, SigningKey};
+pub use secret::{Signer, SigningError, SigningKey, UnsealedKeyError};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use zeroize::Zeroizing;
 
 use crate::{KeyId, PublicKey, Signature};
@@ -25,6 +27,22 @@ impl SigningKey {
         Self(ed25519_dalek::SigningKey::from_bytes(seed))
     }
 
+    /// The key in a PKCS#8 file without a passphrase (RFC 8410): that of a machine which nobody unlocks. Keys of people are sealed.
+    ///
+    /// # Errors
+    /// When it is no such file.
+    pub fn from_unsealed_pem(pem: &str) -> Result<Self, UnsealedKeyError> {
+        ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|_| UnsealedKeyError)
+    }
+
+    /// The same, written.
+    ///
+    /// # Panics
+    /// Never: 32 bytes always encode.
+    pub fn to_unsealed_pem(&self) -> Zeroizing<String> {
+        self.0.to_pkcs8_pem(LineEnding::LF).expect("32 bytes encode")
+    }
+
     pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
     }
@@ -44,6 +62,11 @@ impl SigningKey {
         Signature { keyid: self.public().id(), bytes: self.0.sign(message).to_bytes().to_vec() }
     }
 }
+
+/// A text is no unsealed Ed25519 key.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no PKCS#8 file of an Ed25519 key")]
+pub struct UnsealedKeyError;
 
 /// Whoever can sign: a key in memory, or a token that never lets go of its key.
 pub trait Signer {

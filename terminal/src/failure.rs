@@ -25,7 +25,7 @@ use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
 use mirabelle_content::delta::EncodeError;
 use mirabelle_content::{ObjectError, StagingError, TreeError};
-use mirabelle_keys::{KeyringError, SealError, SigningError};
+use mirabelle_keys::{KeyringError, SealError, SigningError, UnsealedKeyError};
 use mirabelle_manifests::tuf::{MetadataError, SignError};
 use mirabelle_manifests::{CatalogueError, DeploymentError, PackagerRefusal, Refusal, ReleaseError};
 use mirabelle_transfer::{FetchError, ObtainError, RefreshError, StoreError, TufError};
@@ -438,6 +438,7 @@ always! {
     mirabelle_manifests::tuf::MetadataError => Trust,
     mirabelle_keys::PublicKeyError => Usage,
     SigningError => Usage,
+    UnsealedKeyError => Machine,
     serde_json::Error => Machine,
     tokio::task::JoinError => Machine,
     toml::de::Error => Usage,

@@ -1,13 +1,11 @@
 //! A node keeps objects compressed where that pays and serves them so, decoded for whoever cannot read them; finds what
 //! the disk changed and repairs it; and gives free what the college is not owed any more, and nothing else.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_manifests::Digest;
-use mirabelle_tests::{App, College, World};
+use mirabelle_tests::{Answer, App, College, World, get};
 
 fn text(seed: u64, lines: u64) -> String {
     let lines = (0..lines).map(|line| (line, (line ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
@@ -37,17 +35,6 @@ fn total(paths: &[PathBuf]) -> u64 {
     paths.iter().map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
-/// What somebody gets who speaks HTTP and nothing else.
-fn get(address: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
-    let host = address.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
-}
-
 #[test]
 fn objects_are_compressed_at_rest_and_on_the_lan_and_plain_for_whoever_asks() {
     let mut world = World::new().college("57001").workstations(2).start();
@@ -71,14 +58,14 @@ fn objects_are_compressed_at_rest_and_on_the_lan_and_plain_for_whoever_asks() {
 
     let address = college.running_node().unwrap().address().to_owned();
     let object = format!("objects/{}", Digest::of(&both).fanned_out());
-    let (head, body) = get(&address, &object, "");
-    assert!(head.starts_with("HTTP/1.1 200") && !head.contains("content-encoding"), "{head}");
+    let Answer { head, body } = get(&address, &object, "");
+    assert!(head.starts_with("http/1.1 200") && !head.contains("content-encoding"), "{head}");
     assert!(head.contains("vary: accept-encoding"), "{head}");
     assert_eq!(body, both);
-    let (head, body) = get(&address, &object, "range: bytes=1000000-1000009\r\n");
-    assert!(head.starts_with("HTTP/1.1 206"), "{head}");
+    let Answer { head, body } = get(&address, &object, "range: bytes=1000000-1000009\r\n");
+    assert!(head.starts_with("http/1.1 206"), "{head}");
     assert_eq!(body, both[1_000_000..1_000_010]);
-    let (head, body) = get(&address, &object, "accept-encoding: zstd\r\n");
+    let Answer { head, body } = get(&address, &object, "accept-encoding: zstd\r\n");
     assert!(head.contains("content-encoding: zstd"), "{head}");
     assert_eq!(zstd::decode_all(&body[..]).unwrap(), both);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mirabelle_tests::{App, Fault, World, mbit};
+use mirabelle_tests::{Answer, App, Fault, World, get, mbit, try_get};
 
 const MEGABYTES: u64 = 12;
 
@@ -64,18 +64,6 @@ fn a_killed_mirror_goes_on_at_the_byte() {
     assert!(received < MEGABYTES * 1_000_000 * 13 / 10, "{received} after {kills} kills");
 }
 
-/// One `GET`, as any HTTP client would send it; returns the answer's head and body.
-fn get(server: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
-    use std::io::{Read, Write};
-    let host = server.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = std::net::TcpStream::connect(host).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer[end + 4..].to_vec())
-}
-
 /// RFC 9842, from the origin and from a node; whoever does not ask for it gets plain files.
 #[test]
 fn metadata_travels_as_a_difference_from_what_is_held() {
@@ -87,7 +75,7 @@ fn metadata_travels_as_a_difference_from_what_is_held() {
     world.release(&App::new("app-1", 2));
     world.college("57001").sync();
     let newest = |server: &str| {
-        let (_, timestamp) = get(server, "metadata/timestamp.json", "");
+        let Answer { body: timestamp, .. } = get(server, "metadata/timestamp.json", "");
         let timestamp: serde_json::Value = serde_json::from_slice(&timestamp).unwrap();
         timestamp["signed"]["meta"]["snapshot.json"]["version"].as_u64().unwrap()
     };
@@ -95,19 +83,20 @@ fn metadata_travels_as_a_difference_from_what_is_held() {
     for server in [world.origin().to_owned(), node] {
         // Four approvals, then a fifth: versions 5 and 6 of the catalogue, after the empty first.
         assert!(newest(&server) > 5);
-        let (head, plain) = get(&server, "metadata/6.catalogue.json", "");
+        let Answer { head, body: plain } = get(&server, "metadata/6.catalogue.json", "");
         assert!(
             !head.contains("content-encoding")
                 && head.contains("vary: accept-encoding, available-dictionary"),
             "{head}"
         );
-        let (_, held) = get(&server, "metadata/5.catalogue.json", "");
+        let Answer { body: held, .. } = get(&server, "metadata/5.catalogue.json", "");
         let digest = mirabelle_manifests::Digest::of(&held);
         let field = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, digest.as_bytes());
         let asks = format!("Accept-Encoding: dcz, zstd\r\nAvailable-Dictionary: :{field}:\r\n");
-        let (head, difference) = get(&server, "metadata/6.catalogue.json", &asks);
+        let Answer { head, body: difference } = get(&server, "metadata/6.catalogue.json", &asks);
         assert!(head.contains("content-encoding: dcz"), "{head}");
-        let (head, compressed) = get(&server, "metadata/6.catalogue.json", "Accept-Encoding: zstd\r\n");
+        let Answer { head, body: compressed } =
+            get(&server, "metadata/6.catalogue.json", "Accept-Encoding: zstd\r\n");
         assert!(head.contains("content-encoding: zstd"), "{head}");
         assert!(difference.len() < compressed.len() && compressed.len() < plain.len());
         // zstd itself, with the old version as its prefix, reads what follows RFC 9842's header of 40 bytes.
@@ -116,4 +105,139 @@ fn metadata_travels_as_a_difference_from_what_is_held() {
         std::io::Read::read_to_end(&mut decoder, &mut decoded).unwrap();
         assert_eq!(decoded, plain);
     }
+}
+
+/// A release that is approved and not assigned here: nothing of it is at the node until somebody asks.
+#[test]
+fn what_is_asked_for_and_not_here_crosses_the_link_once_and_is_read_while_it_arrives() {
+    const ASKERS: usize = 16;
+    let mut world = World::new().college("57001").wan(mbit(80)).start();
+    world.release(&App::new("base", 1));
+    let app = App::new("asked-for", 1)
+        .noise("large", 12_000_000, 3)
+        .file("lib/one", "small\n".repeat(1000))
+        .file("lib/two", "small too\n".repeat(1000));
+    let large = app.content("large");
+    world.submit(&app);
+    world.approve(&app);
+    world.publish();
+    let college = world.college("57001");
+    college.sync();
+    let node = college.running_node().unwrap().address().to_owned();
+    let before = college.wan().down();
+    let object = |bytes: &[u8]| format!("objects/{}", mirabelle_manifests::Digest::of(bytes).fanned_out());
+
+    // Nobody may have what no manifest that is here names.
+    assert_eq!(get(&node, &object(&large), "").status(), 404);
+    let release = college.approved("asked-for");
+    let routes = get(&node, &format!("routes/{}.json", release.digest), "");
+    let routes: serde_json::Value = serde_json::from_slice(&routes.body).unwrap();
+    assert_eq!(routes["objects"], true, "{routes}");
+    let manifest = get(&node, &release.path, "");
+    assert_eq!(mirabelle_manifests::Digest::of(&manifest.body).to_string(), release.digest);
+    assert_eq!(get(&node, &release.path.replace("asked-for", "other"), "").status(), 404);
+
+    // One goes away at once; the others get it all, late or from the middle on.
+    let path = object(&large);
+    let host = node.trim_start_matches("http://").trim_end_matches('/');
+    let mut gone = std::net::TcpStream::connect(host).unwrap();
+    std::io::Write::write_all(&mut gone, format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+        .unwrap();
+    std::io::Read::read_exact(&mut gone, &mut [0; 100]).unwrap();
+    drop(gone);
+    std::thread::scope(|threads| {
+        for number in 0..ASKERS {
+            let (node, path, large) = (&node, &path, &large);
+            threads.spawn(move || match number % 2 {
+                0 => assert!(get(node, path, "").body == *large),
+                _ => {
+                    let answer = get(node, path, "Range: bytes=5000000-\r\n");
+                    assert_eq!(answer.status(), 206, "{}", answer.head);
+                    assert!(answer.body == large[5_000_000..]);
+                }
+            });
+        }
+        for content in ["small\n".repeat(1000), "small too\n".repeat(1000)] {
+            let (node, path) = (&node, object(content.as_bytes()));
+            threads.spawn(move || assert_eq!(get(node, &path, "").body, content.as_bytes()));
+        }
+    });
+    let received = college.wan().down() - before;
+    assert!((12_000_000..12_000_000 + OVERHEAD).contains(&received), "{received}");
+    // It is here now.
+    college.wan().fail(Fault::Down);
+    assert!(get(&node, &path, "").body == large);
+    let digest = mirabelle_manifests::Digest::of(&large).fanned_out();
+    assert!(college.node_root().join("objects").join(digest).is_file());
+}
+
+#[test]
+fn an_upstream_that_fails_in_the_middle_is_passed_over_and_nothing_comes_twice() {
+    let mut world = World::new().college("57001").wan(mbit(40)).college("57002").start();
+    world.release(&App::new("base", 1));
+    let app = App::new("asked-for", 1).noise("large", 8_000_000, 3);
+    let large = app.content("large");
+    world.submit(&app);
+    world.approve(&app);
+    world.publish();
+    let second = world.college("57002").wan().address();
+    let college = world.college("57001");
+    college.options(["--upstream".to_owned(), college.wan().address(), "--upstream".to_owned(), second]);
+    college.sync();
+    let node = college.running_node().unwrap().address().to_owned();
+    let release = college.approved("asked-for");
+    get(&node, &release.path, "");
+    let path = format!("objects/{}", mirabelle_manifests::Digest::of(&large).fanned_out());
+    let before = college.wan().down();
+    let body = std::thread::scope(|threads| {
+        let asking = threads.spawn(|| {
+            let answer = get(&node, &path, "");
+            assert_eq!(answer.status(), 200, "{} {}", answer.head, String::from_utf8_lossy(&answer.body));
+            answer.body
+        });
+        while college.wan().down() - before < 3_000_000 && !asking.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        college.wan().fail(Fault::Down);
+        asking.join().unwrap()
+    });
+    assert!(body == large);
+    let first = college.wan().down() - before;
+    let second = world.college("57002").wan().down();
+    let both = first + second;
+    assert!(both < 8_000_000 * 106 / 100, "{first} and {second}");
+    assert!(second < 6_000_000, "{second}");
+}
+
+#[test]
+fn an_object_that_turns_out_wrong_is_never_whole_for_anybody() {
+    let mut world = World::new().college("57001").start();
+    world.release(&App::new("base", 1));
+    let app = App::new("asked-for", 1).noise("large", 6_000_000, 3);
+    let large = app.content("large");
+    world.submit(&app);
+    world.approve(&app);
+    world.publish();
+    for bundle in fs_err::read_dir(world.path("repository/public/bundles")).unwrap() {
+        let path = bundle.unwrap().path();
+        let mut bytes = fs_err::read(&path).unwrap();
+        if bytes.len() > 5_000_000 {
+            let last = bytes.len() - 100_000;
+            bytes[last] ^= 1;
+            fs_err::write(&path, bytes).unwrap();
+        }
+    }
+    let college = world.college("57001");
+    college.sync();
+    let node = college.running_node().unwrap().address().to_owned();
+    let release = college.approved("asked-for");
+    get(&node, &release.path, "");
+    let path = format!("objects/{}", mirabelle_manifests::Digest::of(&large).fanned_out());
+    for _ in 0..2 {
+        if let Ok(answer) = try_get(&node, &path, "") {
+            assert_eq!(answer.status(), 503, "{}", answer.head);
+        }
+    }
+    let digest = mirabelle_manifests::Digest::of(&large).fanned_out();
+    assert!(!college.node_root().join("objects").join(digest).exists());
 }

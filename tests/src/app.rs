@@ -35,6 +35,11 @@ impl App {
         self
     }
 
+    /// What one of its files holds.
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        self.files.iter().find(|(known, _)| known == path).unwrap().1.clone()
+    }
+
     /// With a file of `bytes` that do not compress, the same for the same `seed`.
     #[must_use]
     pub fn noise(self, path: &str, bytes: usize, seed: u64) -> Self {

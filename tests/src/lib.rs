@@ -24,13 +24,15 @@
 )]
 
 mod app;
+mod http;
 mod process;
 mod programs;
 mod wan;
 mod world;
 
 pub use app::App;
+pub use http::{Answer, get, try_get};
 pub use process::{Outcome, Running, run, run_within};
 pub use programs::Programs;
 pub use wan::{Fault, Rate, Wan, mbit};
-pub use world::{College, PASSPHRASE, Workstation, World, WorldBuilder};
+pub use world::{Approved, College, PASSPHRASE, Workstation, World, WorldBuilder};

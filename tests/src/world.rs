@@ -49,6 +49,7 @@ pub struct College {
     lan: Wan,
     node: Option<Running>,
     workstations: Vec<Workstation>,
+    options: Vec<String>,
 }
 
 /// A workstation.
@@ -274,7 +275,15 @@ impl College {
         let wan = Wan::start(world.origin(), plan.rate, plan.delay);
         // Its far end is the node, once that runs.
         let lan = Wan::start("127.0.0.1:9", None, Duration::ZERO);
-        let mut college = Self { code: plan.code, directory, wan, lan, node: None, workstations: Vec::new() };
+        let mut college = Self {
+            code: plan.code,
+            directory,
+            wan,
+            lan,
+            node: None,
+            workstations: Vec::new(),
+            options: Vec::new(),
+        };
         let root = world.trusted_root();
         let upstream = college.wan.address();
         let code = college.code.clone();
@@ -283,6 +292,9 @@ impl College {
             "init",
             "--listen",
             "127.0.0.1:0",
+            // Whatever else fills the disk of the machine that tests.
+            "--disk-reserve",
+            "1 MiB",
             "--college",
             &code,
             "--upstream",
@@ -318,8 +330,25 @@ impl College {
     /// The node's command line, for a test that adds to it.
     pub fn node_command(&self) -> Command {
         let mut command = Command::new(Programs::built().node());
-        command.env_remove("MIRABELLE_LOG").arg("--root").arg(self.node_root());
+        command.env_remove("MIRABELLE_LOG").arg("--root").arg(self.node_root()).args(&self.options);
         command
+    }
+
+    /// Gives these options to every command of the node from now on.
+    pub fn options<S: Into<String>>(&mut self, options: impl IntoIterator<Item = S>) {
+        self.options = options.into_iter().map(Into::into).collect();
+    }
+
+    /// The one approved release of a package, as the node's metadata lists it.
+    pub fn approved(&self, package: &str) -> Approved {
+        let catalogue = fs::read(self.node_root().join("trust/catalogue.json")).unwrap();
+        let catalogue: serde_json::Value = serde_json::from_slice(&catalogue).unwrap();
+        let targets = catalogue["signed"]["targets"].as_object().unwrap();
+        let (path, target) =
+            targets.iter().find(|(path, _)| path.starts_with(&format!("packages/{package}/"))).unwrap();
+        let digest = target["hashes"]["sha256"].as_str().unwrap().to_owned();
+        let (directory, name) = path.rsplit_once('/').unwrap();
+        Approved { path: format!("targets/{directory}/{digest}.{name}"), digest }
     }
 
     /// Runs a command of the node.
@@ -372,6 +401,15 @@ impl College {
     pub fn workstation(&self, number: usize) -> &Workstation {
         &self.workstations[number]
     }
+}
+
+/// A release that was approved.
+#[derive(Clone, Debug)]
+pub struct Approved {
+    /// SHA-256 of its manifest.
+    pub digest: String,
+    /// Where a server has its manifest.
+    pub path: String,
 }
 
 impl Workstation {

@@ -239,6 +239,18 @@ impl Fetcher {
         Self { upstream: self.upstream.below(directory), ..self.clone() }
     }
 
+    /// The same, as patient as this.
+    #[must_use]
+    pub fn with_policy(&self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self.clone() }
+    }
+
+    /// Stub.
+    #[must_use]
+    pub fn at(&self, _priority: crate::Priority) -> Self {
+        self.clone()
+    }
+
     /// The server that is asked.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream

@@ -116,9 +116,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + Sync + 'static> Flights<K,
     }
 }
 
-fn lock<K, H>(
-    under_way: &Mutex<HashMap<K, Flight<H>>>,
-) -> std::sync::MutexGuard<'_, HashMap<K, Flight<H>>> {
+fn lock<K, H>(under_way: &Mutex<HashMap<K, Flight<H>>>) -> std::sync::MutexGuard<'_, HashMap<K, Flight<H>>> {
     // An insertion or a removal is whole before anything can panic.
     under_way.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -218,7 +216,8 @@ impl<H> Flight<H> {
                 };
             };
             let want = (reached.min(to.unwrap_or(u64::MAX)) - at).min(PIECE_BYTES);
-            let piece = spawn_blocking(move || read_at(&file, at, want)).await.map_err(io::Error::other)??;
+            let piece =
+                spawn_blocking(move || read_at(&file, at, want)).await.map_err(io::Error::other)??;
             let next = at + piece.len() as u64;
             Ok(Some((piece, (flight, next))))
         })
@@ -281,7 +280,8 @@ impl Tail {
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (at, begun) = (self.at, self.begun);
-        let more = self.growth.wait_for(|growth| growth.reached > at || growth.ended || growth.begun != begun);
+        let more =
+            self.growth.wait_for(|growth| growth.reached > at || growth.ended || growth.begun != begun);
         let Ok(growth) = self.runtime.block_on(more).map(|growth| *growth) else { return Ok(0) };
         if growth.begun != begun {
             return Err(io::Error::other("what is read begins anew"));
@@ -328,11 +328,13 @@ mod tests {
     }
 
     async fn all(flight: Flight<&'static str>, from: u64, to: Option<u64>) -> io::Result<Vec<u8>> {
-        flight.read(from, to).try_fold(Vec::new(), async |mut all, piece| {
-            all.extend_from_slice(&piece);
-            Ok(all)
-        })
-        .await
+        flight
+            .read(from, to)
+            .try_fold(Vec::new(), async |mut all, piece| {
+                all.extend_from_slice(&piece);
+                Ok(all)
+            })
+            .await
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ mod metadata_store;
 mod network;
 mod obtain;
 mod partial;
+mod priority;
 mod retry;
 mod tuf_client;
 
@@ -33,5 +34,6 @@ pub use obtain::{
     Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
     Route, Stock, Streamed, UsedDelta, WayKind,
 };
+pub use priority::Priority;
 pub use retry::RetryPolicy;
 pub use tuf_client::{Repository, TufClient, TufError};

@@ -8,6 +8,7 @@
 //! - *A client that sends its request for ever*: a time limit on the header; bodies are not read.
 //! - *Too many clients*: connections are capped; the next ones wait to be accepted.
 
+mod growing;
 mod object;
 
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::growing::serve_growing;
 pub use self::object::serve_object;
 use crate::encoding::EncodedForms;
 
@@ -71,6 +73,11 @@ pub enum Naming {
 /// A body of these bytes.
 pub fn body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
+}
+
+/// A body that grows while it is sent.
+pub fn streaming(stream: impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    BodyExt::boxed(StreamBody::new(SyncStream::new(stream.map_ok(Frame::data))))
 }
 
 /// An error answer (RFC 9457).

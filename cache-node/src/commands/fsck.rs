@@ -111,7 +111,7 @@ pub(super) async fn run(context: &Context, repair: bool) -> Result<(), Failure> 
 /// Reads the manifests of what the college is owed.
 fn owed(context: &Context, network: &Network, obligations: &Obligations) -> Result<Owed, Failure> {
     let mut owed = Owed::default();
-    for entry in &obligations.0 {
+    for entry in obligations.musts().map(|obligation| &obligation.entry) {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         owed.releases += 1;
         let Some(manifest) = context.site.served().manifest(entry)? else {

@@ -40,6 +40,10 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
     context.site.trust().trust(&bytes).or_fail(what)?;
     let file = ConfigFile {
         wake_to: None,
+        scrub_every: settings.scrub_every.clone(),
+        scrub_rate: None,
+        disk_quota: settings.disk_quota.clone(),
+        disk_reserve: settings.disk_reserve.clone(),
         college: Some(college.clone()),
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,

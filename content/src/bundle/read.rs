@@ -142,20 +142,23 @@ pub fn read_object(
     Ok(bytes)
 }
 
-/// Copies one object out of the frame of the bundle that holds it, as far as the frame goes; what was written is the object
-/// only if this succeeds. `compressed` begins at the frame's first byte.
-pub fn copy_object(
+/// As [`read_frame`], but one of the wanted objects is written to `to` while it is decoded; what was written is that object only
+/// if this succeeds.
+pub fn read_frame_while(
     compressed: impl Read,
     release: &Release,
-    object: Digest,
-    to: &mut dyn Write,
+    number: u32,
+    wanted: BTreeMap<Digest, u64>,
+    batch: &mut Batch,
+    (streamed, to): (Digest, &mut dyn Write),
 ) -> Result<(), BundleError> {
-    let unknown = BundleError::Missing { frame: 0, object };
-    let Object { size, frame: number } = release.objects().remove(&object).ok_or(unknown)?;
     let frame = frame_of(release, number)?;
-    let wanted = BTreeMap::from([(object, size)]);
     walk_frame(compressed.take(frame.size), release, number, frame, wanted, &mut |source, object, size| {
-        copy_verified(source, to, object, size)
+        if object == streamed {
+            copy_verified(source, to, object, size)
+        } else {
+            batch.add(source, object, size)
+        }
     })
 }
 

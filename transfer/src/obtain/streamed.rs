@@ -1,9 +1,11 @@
-//! One large object, read by whoever waits for it while it arrives.
+//! A frame's objects, of which the largest is read by whoever waits for it while it arrives.
 //!
 //! ```text
 //! upstream ─▶ partial download (as it is encoded) ─▶ Tail ─▶ decoder ─▶ plain file that grows ─▶ readers
 //!             goes on at the byte, from the next upstream if this one fails
 //! ```
+//!
+//! What shares the object's frame of the bundle comes with it, since it crosses the link anyway (promise 5).
 //!
 //! Once all of it is here and has its digest, it goes into the store. The last byte is given to nobody before that: readers of an
 //! object that turns out wrong break off, and none ends as if it had the whole.
@@ -16,21 +18,22 @@
 //! - *Two upstreams whose compressed forms differ*: only files that are exact to the byte by their name go on from another
 //!   upstream; a compressed object begins anew, and what readers have already is written over with the same bytes.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use fs_err as fs;
-use mirabelle_content::bundle::{BundleError, copy_object};
-use mirabelle_content::{ObjectError, ObjectStore, copy_verified};
+use mirabelle_content::bundle::{BundleError, read_frame_while};
+use mirabelle_content::{Batch, ObjectError, ObjectStore, copy_verified};
 use mirabelle_manifests::network::{bundle_path, object_path};
 use mirabelle_manifests::{ApprovedRelease, Digest};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::{ObtainError, package_of, routes_of};
+use super::{ObtainError, ObtainPlan, package_of, routes_of};
 use crate::encoding::unzstd;
 use crate::fetch::{FetchError, Fetcher, ObjectPartials};
 use crate::flight::{Growth, Source, Tail};
@@ -48,40 +51,49 @@ pub struct Streamed {
     pub object: Digest,
     /// Its bytes.
     pub size: u64,
+    /// Others of the same frame that are missing, with their sizes.
+    pub others: BTreeMap<Digest, u64>,
 }
 
 /// Where the object's bytes come from.
 #[derive(Clone)]
 enum Wire {
     /// A frame of the bundle.
-    Frame { partial: Partial, start: u64, length: u64 },
+    Frame { partial: Partial, number: u32, start: u64, length: u64 },
     /// The object itself, compressed or not.
     Object(ObjectPartials),
 }
 
 impl Streamed {
-    /// Gets the object into `store`, from the first of `upstreams` that can give it, and lets `source` follow.
-    pub async fn fetch(
+    /// Gets the object from the first of `upstreams` that can give it, lets `source` follow, of which it says `head`, and takes it into `store`; where it
+    /// only `passes`, it is gone once the last one who reads it is.
+    pub async fn fetch<H: Send + Sync + 'static>(
         &self,
         upstreams: &[Fetcher],
         store: &ObjectStore,
         partials: &Path,
-        source: &Source<u64>,
+        source: &Source<H>,
+        head: H,
+        passes: bool,
     ) -> Result<(), ObtainError> {
         let (file, path) = store.growing()?;
-        source.begin(self.size, fs::File::open(&path)?);
+        source.begin(head, fs::File::open(&path)?);
         let file = Arc::new(file);
         let mut failure = None;
         for upstream in upstreams {
-            match self.fetch_from(upstream, partials, &file, source).await {
-                Ok(()) => {
-                    let (store, Self { object, size, .. }) = (store.clone(), self.clone());
+            match self.fetch_from(upstream, store, partials, &file, source).await {
+                Ok(_) if passes => return Ok(()),
+                Ok(mut batch) => {
+                    let Self { object, size, .. } = *self;
                     let committing = spawn_blocking(move || {
-                        let mut batch = store.batch();
                         batch.adopt(&path, object, size)?;
                         batch.commit().map_err(ObjectError::Store)
                     });
-                    return committing.await?.map_err(|source| self.refused(upstream, source));
+                    committing.await?.map_err(|source| self.refused(upstream, source))?;
+                    // From a server that gives objects one by one.
+                    let rest = self.others.clone();
+                    let rest = ObtainPlan::of(upstream, self.release.clone(), rest, store).await?;
+                    return rest.execute(upstream, store, partials).await;
                 }
                 Err(error @ (ObtainError::Disk(_) | ObtainError::Task(_))) => return Err(error),
                 Err(error) => {
@@ -97,21 +109,22 @@ impl Streamed {
         }))
     }
 
-    async fn fetch_from(
+    async fn fetch_from<H: Send + Sync + 'static>(
         &self,
         upstream: &Fetcher,
+        store: &ObjectStore,
         partials: &Path,
         file: &Arc<fs::File>,
-        source: &Source<u64>,
-    ) -> Result<(), ObtainError> {
+        source: &Source<H>,
+    ) -> Result<Batch, ObtainError> {
         let routes = routes_of(upstream, self.release.digest()).await?;
         let wire = match self.frame().filter(|_| routes.bundle && !routes.objects) {
-            Some((start, length)) => {
+            Some((number, start, length)) => {
                 let name = format!("{}-at-{start}", self.release.bundle.sha256);
                 let partial = Partial::new(partials, &name);
                 // Whoever the first half came from: the bundle's name says what is in it.
                 partial.forget_entity()?;
-                Wire::Frame { partial, start, length }
+                Wire::Frame { partial, number, start, length }
             }
             None if routes.objects => {
                 Wire::Object(ObjectPartials::new(partials, &format!("{}-streamed", self.object)))
@@ -122,14 +135,14 @@ impl Streamed {
             }
         };
         let resumed = wire.length() > 0;
-        let mut done = self.follow(upstream, &wire, file, source).await;
+        let mut done = self.follow(upstream, &wire, store, file, source).await;
         if resumed && matches!(&done, Err(error) if error.is_tampering()) {
             // What an earlier process left may have suffered in a power cut.
             wire.discard()?;
-            done = self.follow(upstream, &wire, file, source).await;
+            done = self.follow(upstream, &wire, store, file, source).await;
         }
         match &done {
-            Ok(()) => wire.discard()?,
+            Ok(_) => wire.discard()?,
             Err(error) if error.is_tampering() => wire.discard()?,
             Err(_) => {}
         }
@@ -137,26 +150,29 @@ impl Streamed {
     }
 
     /// Receives and decodes at once.
-    async fn follow(
+    async fn follow<H: Send + Sync + 'static>(
         &self,
         upstream: &Fetcher,
         wire: &Wire,
+        store: &ObjectStore,
         file: &Arc<fs::File>,
-        source: &Source<u64>,
-    ) -> Result<(), ObtainError> {
+        source: &Source<H>,
+    ) -> Result<Batch, ObtainError> {
         let (growing, growth) = watch::channel(Growth { reached: wire.length(), ..Growth::default() });
         let growing = Arc::new(growing);
         let decoding = {
             let (this, wire, runtime) = (self.clone(), wire.clone(), Handle::current());
-            let to = Growing { file: file.clone(), at: 0, size: self.size, tell: Box::new(source.progress()) };
-            spawn_blocking(move || this.decode(&wire, &growth, &runtime, to))
+            let to =
+                Growing { file: file.clone(), at: 0, size: self.size, tell: Box::new(source.progress()) };
+            let store = store.clone();
+            spawn_blocking(move || this.decode(&wire, &store, &growth, &runtime, to))
         };
         let received = self.receive(upstream, wire.followed(&growing)).await;
         growing.send_modify(|growth| growth.ended = true);
         let decoded = decoding.await?;
         // Without all of the bytes, that they do not decode says nothing.
         received?;
-        decoded.map_err(|fault| match fault {
+        let batch = decoded.map_err(|fault| match fault {
             Fault::Frame(BundleError::Io(error)) => ObtainError::Disk(error),
             Fault::Frame(source) => ObtainError::Bundle {
                 upstream: upstream.upstream().to_string(),
@@ -166,12 +182,12 @@ impl Streamed {
             Fault::Object(source) => self.refused(upstream, source),
         })?;
         source.reached(self.size);
-        Ok(())
+        Ok(batch)
     }
 
     async fn receive(&self, upstream: &Fetcher, wire: Wire) -> Result<(), FetchError> {
         match wire {
-            Wire::Frame { partial, start, length } => {
+            Wire::Frame { partial, start, length, .. } => {
                 let bundle = &self.release.bundle;
                 let path = bundle_path(bundle.sha256);
                 upstream.range(&path, start..start + length, bundle.size, &partial).await
@@ -186,14 +202,18 @@ impl Streamed {
     fn decode(
         &self,
         wire: &Wire,
+        store: &ObjectStore,
         growth: &watch::Receiver<Growth>,
         runtime: &Handle,
         mut to: Growing,
-    ) -> Result<(), Fault> {
+    ) -> Result<Batch, Fault> {
         loop {
+            let mut batch = store.batch();
             let mut arriving = growth.clone();
-            let begun = runtime.block_on(arriving.wait_for(|growth| growth.reached > 0 || growth.ended));
-            if begun.is_err() {
+            // What it returns keeps the writer waiting until it is dropped.
+            let begun =
+                runtime.block_on(arriving.wait_for(|growth| growth.reached > 0 || growth.ended)).is_ok();
+            if !begun {
                 return Err(Fault::Object(ObjectError::Store(io::ErrorKind::UnexpectedEof.into())));
             }
             to.at = 0;
@@ -203,11 +223,14 @@ impl Streamed {
             };
             let (object, size) = (self.object, self.size);
             let (done, begun_anew) = match wire {
-                Wire::Frame { partial, .. } => {
+                Wire::Frame { partial, number, .. } => {
                     let mut tail = tail(partial).map_err(Fault::Object)?;
                     let reader = BufReader::with_capacity(READ_BYTES, &mut tail);
-                    let done = copy_object(reader, &self.release, object, &mut to).map_err(Fault::Frame);
-                    (done, tail.begun_anew())
+                    let mut wanted = self.others.clone();
+                    wanted.insert(object, size);
+                    let streamed: (Digest, &mut dyn Write) = (object, &mut to);
+                    let done = read_frame_while(reader, &self.release, *number, wanted, &mut batch, streamed);
+                    (done.map_err(Fault::Frame), tail.begun_anew())
                 }
                 Wire::Object(partials) if partials.encoded.length() > 0 => {
                     let mut tail = tail(&partials.encoded).map_err(Fault::Object)?;
@@ -224,17 +247,17 @@ impl Streamed {
                 }
             };
             if !begun_anew {
-                return done;
+                return done.map(|()| batch);
             }
         }
     }
 
-    /// Where in the bundle the object's frame is, and how long it is.
-    fn frame(&self) -> Option<(u64, u64)> {
-        let number = usize::try_from(self.release.objects().get(&self.object)?.frame).ok()?;
-        let frames = &self.release.bundle.frames;
-        let start = frames.get(..number)?.iter().map(|frame| frame.size).sum();
-        Some((start, frames.get(number)?.size))
+    /// The object's frame: its number, where in the bundle it is, and how long.
+    fn frame(&self) -> Option<(u32, u64, u64)> {
+        let number = self.release.objects().get(&self.object)?.frame;
+        let (frames, at) = (&self.release.bundle.frames, usize::try_from(number).ok()?);
+        let start = frames.get(..at)?.iter().map(|frame| frame.size).sum();
+        Some((number, start, frames.get(at)?.size))
     }
 
     fn refused(&self, upstream: &Fetcher, source: ObjectError) -> ObtainError {
@@ -272,8 +295,8 @@ impl Wire {
 
     fn followed(&self, growing: &Arc<watch::Sender<Growth>>) -> Self {
         match self.clone() {
-            Self::Frame { partial, start, length } => {
-                Self::Frame { partial: partial.followed(growing), start, length }
+            Self::Frame { partial, number, start, length } => {
+                Self::Frame { partial: partial.followed(growing), number, start, length }
             }
             Self::Object(ObjectPartials { plain, encoded }) => Self::Object(ObjectPartials {
                 plain: plain.followed(growing),
