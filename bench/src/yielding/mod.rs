@@ -1,9 +1,9 @@
 //! `yield`: what a node that fetches costs a video call over the same link, and what it still gets.
 //!
 //! ```text
-//!   namespace NEAR                     tbf 8 Mbit/s each way                    namespace FAR
-//!   step fetch   (transfer, the link) ───────── veth ───────────  step serve (transfer::serve)
-//!   step call    1.5 Mbit/s            ────────────────────────   step call   1.5 Mbit/s
+//!   namespace near                     namespace router               namespace far
+//!   step fetch   (transfer, the link) ── tbf 8 Mbit/s each way ──  step serve (transfer::serve)
+//!   step call    1.5 Mbit/s                                        step call   1.5 Mbit/s
 //! ```
 //!
 //! Every process is this program in a namespace of its own side. Delays are one way, from packets that carry the time at which
@@ -94,7 +94,6 @@ struct Measured {
     yielding: Run,
     alone: Run,
     seconds: u64,
-    congestion_control: String,
 }
 
 impl Measured {
@@ -145,7 +144,6 @@ pub(crate) fn run(arguments: &Arguments) {
         yielding: run(Fetching::Yielding, true),
         alone: run(Fetching::Yielding, false),
         seconds: arguments.seconds,
-        congestion_control: network::congestion_control(),
     };
     println!("{}\n{}", table(&measured).render(), measured.result());
     if let Some(page) = &arguments.page {

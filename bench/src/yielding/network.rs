@@ -1,17 +1,22 @@
-//! Two namespaces and a link between them that a token bucket shapes, each direction by itself.
+//! Two namespaces and a router between them, a third, whose two ways are shaped by a token bucket each.
+//!
+//! A queue in the server's own kernel would hold back its sender (TCP small queues), as a router's cannot.
 
 use std::process::Command;
-
-use fs_err as fs;
 
 /// The most that stands in the queue: at 8 Mbit/s a tenth of a second.
 const QUEUE_BYTES: u64 = 100_000;
 /// What may leave at once: two packets with what the kernel puts around them.
 const BURST_BYTES: u64 = 3_200;
 
+/// How the server's kernel controls congestion: by loss, so that it fills queues, as most servers do; and the only one of its
+/// kind that every kernel allows in a namespace.
+pub(super) const CONGESTION_CONTROL: &str = "reno";
+
 /// The two ends, until it is dropped.
 pub(super) struct Network {
     near: String,
+    router: String,
     far: String,
 }
 
@@ -24,55 +29,43 @@ pub(super) fn install() {
     }
 }
 
-/// How the kernel's senders control congestion.
-pub(super) fn congestion_control() -> String {
-    let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
-    name.trim().to_owned()
-}
-
 impl Network {
-    pub(super) const NEAR_ADDRESS: &str = "10.77.0.1";
-    pub(super) const FAR_ADDRESS: &str = "10.77.0.2";
+    pub(super) const NEAR_ADDRESS: &str = "10.77.1.2";
+    pub(super) const FAR_ADDRESS: &str = "10.77.2.2";
 
     /// Shaped to so many bits a second each way.
     pub(super) fn build(bits_per_second: u64) -> Self {
-        let process = std::process::id();
-        let network =
-            Self { near: format!("mirabelle-near-{process}"), far: format!("mirabelle-far-{process}") };
-        let (near, far) = (&network.near, &network.far);
-        for namespace in [near, far] {
+        let name = |side: &str| format!("mirabelle-{side}-{}", std::process::id());
+        let network = Self { near: name("near"), router: name("router"), far: name("far") };
+        let router = &network.router;
+        for namespace in [router, &network.near, &network.far] {
             say(&["ip", "netns", "add", namespace]);
         }
-        say(&[
-            "ip", "link", "add", "link0", "netns", near, "type", "veth", "peer", "name", "link0", "netns",
-            far,
-        ]);
-        for (namespace, address) in [(near, Self::NEAR_ADDRESS), (far, Self::FAR_ADDRESS)] {
-            let within = ["ip", "-netns", namespace];
-            say(&[&within[..], &["address", "add", &format!("{address}/24"), "dev", "link0"]].concat());
-            for device in ["lo", "link0"] {
+        for (namespace, device, net) in [(&network.near, "near", "10.77.1"), (&network.far, "far", "10.77.2")]
+        {
+            let peer = ["type", "veth", "peer", "name", "link0", "netns", namespace];
+            say(&[&["ip", "link", "add", device, "netns", router][..], &peer].concat());
+            for (namespace, device, address) in
+                [(router, device, format!("{net}.1/24")), (namespace, "link0", format!("{net}.2/24"))]
+            {
+                let within = ["ip", "-netns", namespace];
+                say(&[&within[..], &["address", "add", &address, "dev", device]].concat());
                 say(&[&within[..], &["link", "set", device, "up"]].concat());
+                // Packets leave as they will travel: no super-packets that the shaper would let through as one.
+                say(&[&within[..], &["link", "set", device, "gso_max_segs", "1"]].concat());
             }
-            // Packets leave as they will travel: no super-packets that the shaper would let through as one.
-            say(&[&within[..], &["link", "set", "link0", "gso_max_segs", "1"]].concat());
-            say(&[
-                "tc",
-                "-netns",
-                namespace,
-                "qdisc",
-                "add",
-                "dev",
-                "link0",
-                "root",
-                "tbf",
-                "rate",
-                &format!("{bits_per_second}bit"),
-                "burst",
-                &BURST_BYTES.to_string(),
-                "limit",
-                &QUEUE_BYTES.to_string(),
-            ]);
+            say(&["ip", "-netns", namespace, "route", "add", "default", "via", &format!("{net}.1")]);
+            let (rate, burst, limit) =
+                (format!("{bits_per_second}bit"), BURST_BYTES.to_string(), QUEUE_BYTES.to_string());
+            let shaper = ["tbf", "rate", &rate, "burst", &burst, "limit", &limit];
+            let words = ["tc", "-netns", router, "qdisc", "add", "dev", device, "root"];
+            say(&[&words[..], &shaper].concat());
         }
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        say(&["ip", "netns", "exec", router, "sh", "-c", forward]);
+        let congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
+        let choose = format!("echo {CONGESTION_CONTROL} > {congestion}");
+        say(&["ip", "netns", "exec", &network.far, "sh", "-c", &choose]);
         network
     }
 
@@ -95,7 +88,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for namespace in [&self.near, &self.far] {
+        for namespace in [&self.near, &self.router, &self.far] {
             let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::network::CONGESTION_CONTROL;
 use super::{LINK_BITS, Measured, Run, picture};
 use crate::wan_bytes::machine;
 
@@ -64,10 +65,11 @@ fn text(measured: &Measured, drawing: &str) -> String {
 
     cargo run --release -p mirabelle-bench -- yield
 
-{machine}; the sender's congestion control is {congestion}.
+{machine}. The server's kernel controls congestion by {congestion}: by loss, which fills
+queues.
 
-Two network namespaces, and between them a link that `tbf` shapes to 8 Mbit/s each way, with a queue of 100 kB (a tenth of a
-second). Over it a synthetic video call: 1.5 Mbit/s each way, 150 packets of 1,250 bytes a second, evenly spaced. Meanwhile
+Two network namespaces, and between them a third as a router, which `tbf` shapes to 8 Mbit/s each way, with a queue of 100 kB
+(a tenth of a second). Over it a synthetic video call: 1.5 Mbit/s each way, 150 packets of 1,250 bytes a second, evenly spaced. Meanwhile
 the node does nothing; fetches large files without a limit; fetches them and yields. Each run is measured for {seconds} seconds
 after eight that are not. Delays are one way, of every packet; bytes are those that the near interface counted.
 
@@ -83,7 +85,7 @@ all of the rows. How far its delay changes how the node yields is shown by the s
 ```
 ",
         machine = machine(),
-        congestion = measured.congestion_control,
+        congestion = CONGESTION_CONTROL,
         seconds = measured.seconds,
         result = measured.result(),
     )

@@ -29,8 +29,16 @@ const LEAST: u64 = 1460;
 const LEDGER_PAUSE: Duration = Duration::from_secs(5);
 /// Whoever has received nothing for so long is not fetching.
 const IDLE: Duration = Duration::from_secs(3);
+/// A connection that has received nothing for so long asks for no share.
+const ACTIVE: Duration = Duration::from_millis(500);
+/// While it yields, bytes are let through a little faster than the controller says, and the window says the rest: whoever reads
+/// slowly lets the kernel's buffer fill, and it opens the window again in lumps of several packets.
+const OVER_PACE: (u64, u64) = (5, 4);
 /// Rules are looked up again at least so often.
 const LOOK_UP_EVERY: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long a round trip is taken for while nobody has measured it.
+const ROUND_TRIP: Duration = Duration::from_millis(60);
 
 /// The answer to who asks for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +80,13 @@ pub(crate) struct Governor {
     history: History,
     by_class: BTreeMap<Class, u64>,
     granted: Option<Duration>,
+    /// Connections that have received something, and when.
+    active: BTreeMap<u64, Duration>,
+}
+
+/// What a rate carries in some time.
+fn carried(rate: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 impl Governor {
@@ -92,6 +107,7 @@ impl Governor {
             history: History::default(),
             by_class: BTreeMap::new(),
             granted: None,
+            active: BTreeMap::new(),
             limits,
         }
     }
@@ -135,11 +151,34 @@ impl Governor {
         }
     }
 
-    /// The most bytes a second, by the rules and by the controller.
+    /// The most bytes a second, by the rules and, with some room for the window to decide, by the controller.
     pub(crate) fn rate(&self, now: Duration) -> Option<u64> {
         let rule = self.in_force.1.rate.limit();
         let pace = self.controller.as_ref().map(|controller| controller.pace(now));
+        let pace = pace.map(|pace| pace / OVER_PACE.1 * OVER_PACE.0);
         [rule, pace].into_iter().flatten().min()
+    }
+
+    /// How many bytes a server may send that a connection has not taken yet; none, if the kernel may do as it likes. `active`
+    /// says whether it has received anything lately.
+    ///
+    /// As many as the rate carries in a round trip, and while it yields, in a queue as long as the target.
+    pub(crate) fn window(&mut self, connection: u64, active: bool, now: Duration) -> Option<u64> {
+        if active {
+            self.active.insert(connection, now);
+        }
+        self.active.retain(|_, last| now.saturating_sub(*last) < ACTIVE);
+        let shares = (self.active.len() as u64).max(1);
+        let rule = self.in_force.1.rate.limit();
+        let wanted = match (&self.controller, self.limits.yielding) {
+            (Some(controller), Some(target)) => {
+                let pace = controller.pace(now);
+                let round_trip = controller.base_delay().unwrap_or(ROUND_TRIP);
+                carried(rule.map_or(pace, |rule| rule.min(pace)), round_trip + target)
+            }
+            _ => carried(rule?, ROUND_TRIP * 4),
+        };
+        Some(wanted / shares)
     }
 
     /// The longest piece that `class` should ask for at once: no more than the day still has, so that its last bytes are
@@ -152,11 +191,6 @@ impl Governor {
     /// True when it should be measured how long others wait.
     pub(crate) fn is_yielding(&self) -> bool {
         self.controller.is_some()
-    }
-
-    /// How long a round trip takes when nothing waits, if that is measured.
-    pub(crate) fn base_delay(&self) -> Option<Duration> {
-        self.controller.as_ref().and_then(Controller::base_delay)
     }
 
     /// True while somebody is fetching.

@@ -158,10 +158,10 @@ impl Link {
         self.shared.governor().closed(class, 0, now)
     }
 
-    /// The rate that is kept, whether others are given way, and how long a round trip takes.
-    pub(crate) fn bounds(&self) -> (Option<u64>, bool, Option<Duration>) {
-        let governor = self.shared.governor();
-        (governor.rate(self.shared.now()), governor.is_yielding(), governor.base_delay())
+    /// How many bytes a server may send that a connection has not taken yet; none, if the kernel may do as it likes.
+    pub(crate) fn window(&self, connection: u64, active: bool) -> Option<u64> {
+        let now = self.shared.now();
+        self.shared.governor().window(connection, active, now)
     }
 
     /// What it does and why; sets its clock.
