@@ -7,7 +7,10 @@
 //! sync-every = "5 min"
 //! wake-to = "255.255.255.255:9"                  # where the packets go that wake workstations
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
+//! [link]                                         # what may be fetched when: `config/link.rs`
 //! ```
+
+mod link;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +22,7 @@ use mirabelle_terminal::{Failure, Layer, Setting, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::link::{LinkRule, LinkTable};
 use crate::cli::Settings;
 use crate::wake_ups::BROADCAST;
 
@@ -45,6 +49,8 @@ pub(crate) struct ConfigFile {
     pub(crate) keep_unassigned: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wake_to: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<LinkTable>,
 }
 
 /// What is in force.
@@ -58,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) keep_unassigned: Duration,
     /// Where the packets go that wake workstations.
     pub(crate) wake_to: SocketAddr,
+    /// What may be fetched when; without it, everything always.
+    pub(crate) link: Option<LinkTable>,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -108,7 +116,20 @@ impl Config {
         let (wake_to, layer) =
             choose(None, file.wake_to, Some(BROADCAST)).ok_or_else(|| missing("wake-to"))?;
         from("wake-to", wake_to.to_string(), layer);
-        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, wake_to, origins })
+
+        let layer = if file.link.is_some() { Layer::File } else { Layer::Default };
+        let shown = match &file.link {
+            Some(table) => serde_json::to_string(table).unwrap_or_default(),
+            None => "no limits".to_owned(),
+        };
+        from("link", shown, layer);
+        let link = file.link;
+        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, wake_to, link, origins })
+    }
+
+    /// The `[link]` table of the file as it is now.
+    pub(crate) fn link_of(root: &Path) -> Result<Option<LinkTable>, Failure> {
+        Ok(read_config::<ConfigFile>(&root.join("node.toml"))?.link)
     }
 }
 

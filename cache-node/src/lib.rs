@@ -20,6 +20,7 @@ mod config;
 mod garbage;
 mod http;
 mod index;
+mod link;
 mod mirror;
 mod served;
 mod site;

@@ -4,12 +4,13 @@
 //! served catalogue change (promise 3). A failure leaves what was fetched, and what was served.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use mirabelle_content::ObjectStore;
 use mirabelle_content::gc::Lease;
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Digest, Instant, SiteId, check_approval};
 use mirabelle_terminal::{Failure, Kind, OrFail, watch};
-use mirabelle_transfer::{Fetcher, Network, ReleaseRequest, RetryPolicy, Stock, WayKind, refresh};
+use mirabelle_transfer::{Fetcher, Link, Network, ReleaseRequest, RetryPolicy, Stock, WayKind, refresh};
 
 use crate::config::Config;
 use crate::garbage::{self, Collection};
@@ -75,10 +76,11 @@ impl Obligations {
 }
 
 impl Mirror {
-    pub(crate) fn open(site: Site, config: Config) -> Result<Self, Failure> {
+    pub(crate) fn open(site: Site, config: Config, link: &Arc<Link>) -> Result<Self, Failure> {
         let lock = site.lock()?;
         let fetchers = config.upstreams.iter().map(|upstream| {
             Fetcher::new(upstream.clone(), RetryPolicy::default())
+                .map(|fetcher| fetcher.over(link.clone()))
                 .or_fail(|| "cannot start mirroring".to_owned())
         });
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;

@@ -40,6 +40,7 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
     context.site.trust().trust(&bytes).or_fail(what)?;
     let file = ConfigFile {
         wake_to: None,
+        link: None,
         college: Some(college.clone()),
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::http;
+use crate::link;
 use crate::mirror::Mirror;
 use crate::wake_ups::WakeUps;
 
@@ -29,7 +30,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let listen = config.listen;
     let (sync_every, wake_to) = (config.sync_every, config.wake_to);
-    let mirror = Mirror::open(context.site.clone(), config)?;
+    let link = link::open(&context.site, &config, Instant::now()).await;
+    let keeper = link::Keeper::new(context.site.clone(), &config, link.clone());
+    let mirror = Mirror::open(context.site.clone(), config, &link)?;
     let what = || format!("cannot listen on {listen}");
     let listener = TcpListener::bind(listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
@@ -47,7 +50,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         move |request, _| http::answer(site.clone(), wake_ups.clone(), request),
         stop.clone(),
     ));
-    tokio::join!(keep_mirroring(&mirror, sync_every, &stop), waking.keep_waking(&stop));
+    tokio::join!(keep_mirroring(&mirror, sync_every, &stop), waking.keep_waking(&stop), keeper.keep(&stop));
     server.await.or_fail(|| "the server died".to_owned())?;
     mirror.close();
     tracing::info!("stopped");

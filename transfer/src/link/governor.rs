@@ -72,6 +72,7 @@ pub(crate) struct Governor {
     /// Whether there is a ledger that must be written first.
     has_ledger: bool,
     writing: bool,
+    wrote_some: bool,
     unwritable: Option<Duration>,
     pace: Pace,
     line: BTreeSet<Place>,
@@ -99,6 +100,7 @@ impl Governor {
             has_ledger: ledger.is_some(),
             budget: Budget::open(ledger.unwrap_or_default(), today),
             writing: false,
+            wrote_some: false,
             unwritable: None,
             pace: Pace::default(),
             line: BTreeSet::new(),
@@ -322,13 +324,14 @@ impl Governor {
         self.writing = false;
         self.unwritable = ledger.is_none().then_some(now);
         if let Some(ledger) = ledger {
+            self.wrote_some = true;
             self.budget.wrote(ledger);
         }
     }
 
-    /// The ledger at the end: nothing ahead of what was used.
-    pub(crate) fn last_ledger(&self) -> Ledger {
-        self.budget.ledger(0)
+    /// The ledger at the end, nothing ahead of what was used; none from whoever wrote none, since it may be another's by now.
+    pub(crate) fn last_ledger(&self) -> Option<Ledger> {
+        self.wrote_some.then(|| self.budget.ledger(0))
     }
 
     /// What it does, and why.

@@ -177,10 +177,8 @@ impl Drop for Link {
     fn drop(&mut self) {
         // What stands in the ledger ahead was not used after all. If this fails, the day is a block shorter.
         if let Some(path) = &self.shared.ledger {
-            let ledger = self.shared.governor().last_ledger();
-            if ledger != Ledger::default() {
-                let _ = write(path, &ledger);
-            }
+            let last = self.shared.governor().last_ledger();
+            let _ = last.map(|ledger| write(path, &ledger));
         }
     }
 }
