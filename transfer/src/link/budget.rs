@@ -103,6 +103,12 @@ impl Budget {
         covered
     }
 
+    /// Takes note of bytes that have come without being asked for; the next ledger says so.
+    pub(crate) fn spend_anyway(&mut self, bytes: u64) {
+        let own = self.days.entry(self.today).or_default();
+        own.used = own.used.saturating_add(bytes);
+    }
+
     /// The ledger in which `ahead` bytes stand as spent today beyond those that are.
     pub(crate) fn ledger(&self, ahead: u64) -> Ledger {
         let mut days: BTreeMap<Date, u64> =

@@ -37,6 +37,8 @@ const OVER_PACE: (u64, u64) = (5, 4);
 /// Rules are looked up again at least so often.
 const LOOK_UP_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
+/// What a server may send unasked where only the bytes of the day are limited: what can be lost when they are spent.
+const BUDGET_WINDOW: Option<u64> = Some(512 << 10);
 /// How long a round trip is taken for while nobody has measured it.
 const ROUND_TRIP: Duration = Duration::from_millis(60);
 
@@ -178,7 +180,10 @@ impl Governor {
                 let round_trip = controller.base_delay().unwrap_or(ROUND_TRIP);
                 carried(rule.map_or(pace, |rule| rule.min(pace)), round_trip + target)
             }
-            _ => carried(rule?, ROUND_TRIP * 4),
+            _ => match rule {
+                Some(rule) => carried(rule, ROUND_TRIP * 4),
+                None => BUDGET_WINDOW.filter(|_| self.limits.daily_budget.is_some())?,
+            },
         };
         Some(wanted / shares)
     }
@@ -278,6 +283,13 @@ impl Governor {
         self.leave(place);
         self.count(place.class, bytes, now);
         Answer::Granted
+    }
+
+    /// Bytes came that nobody had asked for, or that nobody took any more. They count, whatever is left of the day.
+    pub(crate) fn came_unasked(&mut self, class: Class, bytes: u64, now: Duration) {
+        self.look_up(now);
+        self.budget.spend_anyway(bytes);
+        self.count(class, bytes, now);
     }
 
     fn count(&mut self, class: Class, bytes: u64, now: Duration) {

@@ -12,7 +12,7 @@
 //!
 //! Promise 6: rate, hours and the budget of the day are hard: there is no other way for a byte than through
 //! [`Link::take`], for a retry, a fallback or a repair no more than for anything else. What counts is what crosses the
-//! connections: TLS, requests and the heads of answers among it; not what TCP and IP add (about 3 %), nor the names that
+//! connections: TLS, requests and the heads of answers among it, and what a connection that is given up has received; not what TCP and IP add (about 3 %), nor the names that
 //! are looked up.
 //!
 //! Locks: one, of the governor, never held while waiting. On a crash: `budget.rs`.
@@ -145,6 +145,12 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Counts bytes that came unasked, or that nobody took.
+    pub(crate) fn came_unasked(&self, class: Class, bytes: u64) {
+        let now = self.shared.now();
+        self.shared.governor().came_unasked(class, bytes, now);
     }
 
     /// The longest piece that should be taken at once, in bytes.

@@ -195,10 +195,15 @@ impl Carrier {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
         // Whichever side ends first ends both: a client that wants no more must not be sent more.
-        tokio::select! {
+        let ended = tokio::select! {
             down = self.down(connection, far_read, near_write) => down,
             up = self.up(near_read, far_write) => up,
+        };
+        let unread = rustix::io::ioctl_fionread(&far)?;
+        if unread > 0 {
+            self.link.came_unasked(self.class, unread);
         }
+        ended
     }
 
     async fn connect(&self, connection: u64) -> io::Result<TcpStream> {
