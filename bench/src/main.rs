@@ -14,6 +14,7 @@ mod install;
 mod metadata;
 mod pipeline;
 mod wan_bytes;
+mod yielding;
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,11 @@ enum Bench {
     /// One step of ours, in a process of its own so that its time and memory can be read.
     #[command(hide = true, subcommand)]
     WanBytesStep(wan_bytes::Step),
+    /// What a node that fetches costs a video call over the same link.
+    Yield(yielding::Arguments),
+    /// One process of `yield`, in a namespace.
+    #[command(hide = true, subcommand)]
+    YieldStep(yielding::Step),
 }
 
 fn main() {
@@ -49,5 +55,7 @@ fn main() {
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
         Bench::WanBytesStep(step) => step.run(),
+        Bench::Yield(arguments) => yielding::run(&arguments),
+        Bench::YieldStep(step) => step.run(),
     }
 }

@@ -85,6 +85,8 @@ pub enum Command {
     },
     /// Say what the node holds, since when, and how fresh it is.
     Status,
+    /// Say what the link does and why: rates, the bytes of the day, whether it gives way; and the last 24 hours.
+    Link,
     /// Read everything the node holds, and say what is wrong.
     #[command(alias = "verify")]
     Fsck {

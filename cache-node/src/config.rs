@@ -11,7 +11,10 @@
 //! scrub-every = "168 h"                          # how long reading through everything that is held takes
 //! scrub-rate = "8 MiB"                           # bytes read a second, at most
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
+//! [link]                                         # what may be fetched when: `config/link.rs`
 //! ```
+
+mod link;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +26,7 @@ use mirabelle_terminal::{ByteCount, Failure, Layer, Setting, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::link::{LinkRule, LinkTable};
 use crate::cli::Settings;
 use crate::disk::Disk;
 use crate::wake_ups::BROADCAST;
@@ -62,6 +66,7 @@ pub(crate) struct ConfigFile {
     pub(crate) disk_quota: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk_reserve: Option<String>,
+    pub(crate) link: Option<LinkTable>,
 }
 
 /// What is in force.
@@ -83,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) scrub_every: Duration,
     /// Bytes a second that it reads, at most.
     pub(crate) scrub_rate: u64,
+    /// What may be fetched when; without it, everything always.
+    pub(crate) link: Option<LinkTable>,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -154,6 +161,13 @@ impl Config {
         let (text, layer) = choose(None, file.scrub_rate, default).ok_or_else(|| missing("scrub-rate"))?;
         let scrub_rate = byte_count(&text)?;
         from("scrub-rate", text, layer);
+        let layer = if file.link.is_some() { Layer::File } else { Layer::Default };
+        let shown = match &file.link {
+            Some(table) => serde_json::to_string(table).unwrap_or_default(),
+            None => "no limits".to_owned(),
+        };
+        from("link", shown, layer);
+        let link = file.link;
         Ok(Self {
             college,
             upstreams,
@@ -165,6 +179,7 @@ impl Config {
             disk_reserve,
             scrub_every,
             scrub_rate,
+            link,
             origins,
         })
     }
@@ -172,6 +187,11 @@ impl Config {
     /// What the node in `root` may use of its disk.
     pub(crate) fn disk(&self, root: &Path) -> Disk {
         Disk::new(root, self.disk_quota, self.disk_reserve)
+    }
+
+    /// The `[link]` table of the file as it is now.
+    pub(crate) fn link_of(root: &Path) -> Result<Option<LinkTable>, Failure> {
+        Ok(read_config::<ConfigFile>(&root.join("node.toml"))?.link)
     }
 }
 

@@ -23,6 +23,7 @@ mod garbage;
 mod holding;
 mod http;
 mod index;
+mod link;
 mod mirror;
 mod on_demand;
 mod proof;

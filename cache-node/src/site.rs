@@ -10,6 +10,7 @@
 //!   partials/        downloads under way; they survive a restart
 //!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
 //!   state.json       what the last sync came to
+//!   link-ledger.json what the link was used for, day by day (`link.rs`); link.json  what it does now
 //!   wake-ups.json    workstations that are to be woken (`wake_ups.rs`)
 //!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
 //!   quarantine/      what `fsck --repair` found wrong; delete it at will

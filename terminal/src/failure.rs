@@ -210,6 +210,7 @@ impl Sounds for FetchError {
             | Self::Undecodable { .. }
             | Self::NoRanges { .. } => Kind::Network,
             Self::TooLong { .. } => Kind::Trust,
+            Self::LinkClosed { .. } => Kind::No,
             Self::Client(_) => Kind::Machine,
             Self::NotAPath { .. } => Kind::Usage,
             Self::Disk(error) => Sounds::kind(error),
@@ -219,6 +220,9 @@ impl Sounds for FetchError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Disk(error) => error.advice(),
+            Self::LinkClosed { .. } => {
+                Some("`mirabelle-node link` says what is allowed when; it goes on by itself".to_owned())
+            }
             Self::Unreachable { .. } | Self::TooShort { .. } => {
                 Some("the next run goes on where this one stopped".to_owned())
             }

@@ -28,6 +28,7 @@ mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;
 mod review_shows_what_is_approved;
 mod the_agent_is_quiet;
+mod the_link_belongs_to_the_lesson;
 mod the_main_job;
 mod the_node_or_the_room_ends;
 mod two_bodies;

@@ -8,11 +8,15 @@
 //!   changed file begin again rather than be glued to the old one's start.
 //! - *An encoding that hides more than it may hold*: decoding stops at the same number of bytes (`encoding.rs`).
 //! - *A redirect to elsewhere*: not followed; a repository's files are where its base address says.
+//!
+//! A fetcher over a link ([`Fetcher::over`]) sends and receives nothing but through it (`link/near_end.rs`): every attempt
+//! waits for its turn before it asks, and one that finds the link closed ends at once, and is not repeated.
 
 mod object;
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +28,7 @@ use reqwest::{Response, StatusCode};
 
 pub(crate) use self::object::ObjectPartials;
 use crate::encoding::{self, Encoding};
+use crate::link::{Class, Link, LinkClosed, NearEnd, NearEndError, Priority, base_of, watch};
 use crate::partial::{Partial, Writer};
 use crate::retry::RetryPolicy;
 
@@ -123,7 +128,16 @@ pub enum FetchError {
         attempts: u32,
         /// What went wrong the last time.
         #[source]
-        source: reqwest::Error,
+        source: Broken,
+    },
+    /// The college's link may not be used now.
+    #[error("{url} has to wait")]
+    LinkClosed {
+        /// What was to be asked for.
+        url: String,
+        /// Why, and until when.
+        #[source]
+        source: LinkClosed,
     },
     /// More bytes than there should be.
     #[error("{url} is longer than the {limit} bytes it may have")]
@@ -172,7 +186,23 @@ pub enum FetchError {
     Disk(#[from] io::Error),
 }
 
+/// What went wrong on the way to a server.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// In the exchange.
+    #[error(transparent)]
+    Exchange(reqwest::Error),
+    /// Before it began.
+    #[error("the server cannot be reached")]
+    Connect(#[source] io::Error),
+}
+
 impl FetchError {
+    /// True when the college's link may not be used now: neither another server nor another way helps, and an hour may.
+    pub fn is_link_closed(&self) -> bool {
+        matches!(self, Self::LinkClosed { .. })
+    }
+
     /// True when somebody sent more than was signed for.
     pub fn is_tampering(&self) -> bool {
         matches!(self, Self::TooLong { .. })
@@ -184,6 +214,7 @@ impl FetchError {
             Self::Unreachable { .. } | Self::TooShort { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
             Self::NotFound { .. }
+            | Self::LinkClosed { .. }
             | Self::TooLong { .. }
             | Self::Undecodable { .. }
             | Self::NoRanges { .. }
@@ -205,6 +236,9 @@ pub struct Fetcher {
     upstream: Upstream,
     retry: RetryPolicy,
     meter: Arc<Meter>,
+    priority: Priority,
+    /// The link, if there is one to share.
+    near_end: Option<Arc<NearEnd>>,
 }
 
 /// One attempt's end.
@@ -222,16 +256,23 @@ impl From<io::Error> for Attempt {
 impl Fetcher {
     /// Asks `upstream`.
     pub fn new(upstream: Upstream, retry: RetryPolicy) -> Result<Self, FetchError> {
-        // Only the first call in a process has an effect, and every caller wants the same provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("mirabelle/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIME)
-            .read_timeout(STALL_TIME)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(FetchError::Client)?;
-        Ok(Self { client, upstream, retry, meter: Arc::default() })
+        let client = client_over(None).map_err(FetchError::Client)?;
+        let priority = Priority::Required;
+        Ok(Self { client, upstream, retry, meter: Arc::default(), priority, near_end: None })
+    }
+
+    /// Asks over a link, whose limits hold for every byte; proxies of the environment are not used then. Content is
+    /// [`Priority::Required`] unless [`Fetcher::at`] says otherwise.
+    #[must_use]
+    pub fn over(self, link: Arc<Link>) -> Self {
+        let near_end = base_of(&self.upstream.0).map(|base| NearEnd::new(link, base));
+        Self { near_end, ..self }
+    }
+
+    /// Asks for content with another priority; with the same meter and link.
+    #[must_use]
+    pub fn at(&self, priority: Priority) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// Asks below a directory of the same server, which ends in a slash; with the same connections and meter.
@@ -243,12 +284,6 @@ impl Fetcher {
     #[must_use]
     pub fn with_policy(&self, retry: RetryPolicy) -> Self {
         Self { retry, ..self.clone() }
-    }
-
-    /// Stub.
-    #[must_use]
-    pub fn at(&self, _priority: crate::Priority) -> Self {
-        self.clone()
     }
 
     /// The server that is asked.
@@ -264,7 +299,7 @@ impl Fetcher {
     /// Fetches a small file whole into memory: at most `limit` bytes.
     pub async fn bytes(&self, path: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
         let url = self.upstream.url(path)?;
-        self.whole(&url, limit, &[]).await.map(|(bytes, _)| bytes)
+        self.whole(Class::Metadata, &url, limit, &[]).await.map(|(bytes, _)| bytes)
     }
 
     /// As [`Fetcher::bytes`], in the fewest bytes on the wire that the server offers: as a difference from what is
@@ -282,7 +317,7 @@ impl Fetcher {
         let accepted = if held.is_some() { "dcz, zstd" } else { "zstd" };
         let mut headers = vec![(ACCEPT_ENCODING.as_str(), accepted)];
         headers.extend(dictionary.as_deref().map(|field| ("available-dictionary", field)));
-        let (body, encoding) = self.whole(&url, limit, &headers).await?;
+        let (body, encoding) = self.whole(Class::Metadata, &url, limit, &headers).await?;
         let Some(encoding) = encoding else { return Ok(body) };
         let held = held.map(<[u8]>::to_vec);
         let decoding = move || encoding::decode(encoding, &body, held.as_deref(), limit);
@@ -294,7 +329,7 @@ impl Fetcher {
             Err(fault) => fault,
         };
         tracing::warn!(%url, %fault, "an encoded file is not what it should be, and is asked for plain");
-        match self.whole(&url, limit, &[]).await? {
+        match self.whole(Class::Metadata, &url, limit, &[]).await? {
             (plain, None) => Ok(plain),
             (_, Some(_)) => Err(FetchError::Undecodable { url: url.to_string(), source: fault }),
         }
@@ -303,8 +338,12 @@ impl Fetcher {
     /// Sends a small JSON document, once: whoever sends it can do without.
     pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<(), FetchError> {
         let url = self.upstream.url(path)?;
-        let request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
-        match self.answer(&url, request).await {
+        let sending = async {
+            let client = self.turn(&url, Class::Metadata).await?;
+            let request = client.post(url.clone()).header("content-type", "application/json").body(json);
+            self.answer(&url, Class::Metadata, request).await
+        };
+        match sending.await {
             Ok(_) => Ok(()),
             Err(Attempt::Final(error) | Attempt::Failed { error, .. }) => Err(error),
         }
@@ -312,13 +351,14 @@ impl Fetcher {
 
     async fn whole(
         &self,
+        class: Class,
         url: &reqwest::Url,
         limit: u64,
         headers: &[(&'static str, &str)],
     ) -> Result<(Vec<u8>, Option<Encoding>), FetchError> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            match self.try_whole(url, limit, headers).await {
+            match self.try_whole(class, url, limit, headers).await {
                 Ok(whole) => return Ok(whole),
                 Err(attempt) => attempts.failed(attempt, false).await?,
             }
@@ -327,25 +367,33 @@ impl Fetcher {
 
     async fn try_whole(
         &self,
+        class: Class,
         url: &reqwest::Url,
         limit: u64,
         headers: &[(&'static str, &str)],
     ) -> Result<(Vec<u8>, Option<Encoding>), Attempt> {
+        let client = self.turn(url, class).await?;
         let request = headers
             .iter()
-            .fold(self.client.get(url.clone()), |request, (name, value)| request.header(*name, *value));
-        let response = self.answer(url, request).await?;
+            .fold(client.get(url.clone()), |request, (name, value)| request.header(*name, *value));
+        let response = self.answer(url, class, request).await?;
         let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
         let encoding = encoding.and_then(Encoding::from_token);
         let stated = response.content_length();
         let mut stream = response.bytes_stream();
         let mut bytes: Vec<u8> = Vec::new();
         while let Some(chunk) = stream.next().await {
-            let chunk = self.receive(url, chunk)?;
+            let chunk = self.receive(url, class, chunk)?;
             if bytes.len() as u64 + chunk.len() as u64 > limit {
                 return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
             }
             bytes.extend_from_slice(&chunk);
+        }
+        // What a link that closes has cut off looks like the end of an answer that does not say how long it is.
+        if stated.is_none()
+            && let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.link().closed(class))
+        {
+            return Err(link_closed(url, closed));
         }
         match stated {
             Some(expected) if expected != bytes.len() as u64 => {
@@ -456,7 +504,7 @@ impl Fetcher {
     ) -> Result<u64, Attempt> {
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
-            let chunk = self.receive(url, chunk)?;
+            let chunk = self.receive(url, self.class(), chunk)?;
             have += chunk.len() as u64;
             if have > limit {
                 return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
@@ -471,22 +519,41 @@ impl Fetcher {
         url: &reqwest::Url,
         range: Option<(Range<u64>, Option<String>)>,
     ) -> Result<Response, Attempt> {
-        let mut request = self.client.get(url.clone());
+        let mut request = self.turn(url, self.class()).await?.get(url.clone());
         if let Some((range, etag)) = range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
             if let Some(etag) = etag {
                 request = request.header(IF_RANGE, etag);
             }
         }
-        self.answer(url, request).await
+        self.answer(url, self.class(), request).await
+    }
+
+    /// What the bytes of content are for.
+    fn class(&self) -> Class {
+        self.priority.into()
+    }
+
+    /// Waits until it is this class's turn on the link; returns what to ask with.
+    async fn turn(&self, url: &reqwest::Url, class: Class) -> Result<reqwest::Client, Attempt> {
+        let Some(near_end) = &self.near_end else { return Ok(self.client.clone()) };
+        near_end.link().take_for(class, 0).await.map_err(|closed| link_closed(url, closed))?;
+        watch(near_end);
+        near_end.client(class, |socket| client_over(Some(socket))).map_err(|error| {
+            Attempt::Final(match error {
+                NearEndError::Socket(error) => FetchError::Disk(error),
+                NearEndError::Client(error) => FetchError::Client(error),
+            })
+        })
     }
 
     async fn answer(
         &self,
         url: &reqwest::Url,
+        class: Class,
         request: reqwest::RequestBuilder,
     ) -> Result<Response, Attempt> {
-        let response = request.send().await.map_err(|source| self.broken(url, source))?;
+        let response = request.send().await.map_err(|source| self.broken(url, class, source))?;
         let status = response.status();
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
@@ -503,17 +570,48 @@ impl Fetcher {
         }
     }
 
-    fn receive(&self, url: &reqwest::Url, chunk: reqwest::Result<Bytes>) -> Result<Bytes, Attempt> {
-        let chunk = chunk.map_err(|source| self.broken(url, source))?;
+    fn receive(
+        &self,
+        url: &reqwest::Url,
+        class: Class,
+        chunk: reqwest::Result<Bytes>,
+    ) -> Result<Bytes, Attempt> {
+        let chunk = chunk.map_err(|source| self.broken(url, class, source))?;
         self.meter.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         Ok(chunk)
     }
 
-    fn broken(&self, url: &reqwest::Url, source: reqwest::Error) -> Attempt {
-        // The address is in our own words already.
-        let source = source.without_url();
+    fn broken(&self, url: &reqwest::Url, class: Class, source: reqwest::Error) -> Attempt {
+        // A link that closes breaks connections; that is no fault of the server's.
+        if let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.link().closed(class)) {
+            return link_closed(url, closed);
+        }
+        let source = match self.near_end.as_ref().and_then(|near_end| near_end.take_fault()) {
+            Some(fault) => Broken::Connect(fault),
+            // The address is in our own words already.
+            None => Broken::Exchange(source.without_url()),
+        };
         let error = FetchError::Unreachable { url: url.to_string(), attempts: self.retry.attempts, source };
         Attempt::Failed { error, retry_after: None }
+    }
+}
+
+fn link_closed(url: &reqwest::Url, source: LinkClosed) -> Attempt {
+    Attempt::Final(FetchError::LinkClosed { url: url.to_string(), source })
+}
+
+/// A client: over the near end of a link, at this socket, or by the system's own ways.
+pub(crate) fn client_over(socket: Option<&Path>) -> reqwest::Result<reqwest::Client> {
+    // Only the first call in a process has an effect, and every caller wants the same provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("mirabelle/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIME)
+        .read_timeout(STALL_TIME)
+        .redirect(reqwest::redirect::Policy::none());
+    match socket {
+        Some(socket) => client.unix_socket(socket).build(),
+        None => client.build(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! is the same for a node and a workstation, and against an origin and a node: an asker cannot tell them apart.
 //!
 //! - [`Fetcher`] asks one server, retries, and resumes at the byte.
+//! - [`Link`] says when it may, and how fast: limits, budget, and giving way to lessons.
 //! - [`TufClient`] brings a [`MetadataStore`] up to date; [`refresh`] does, and reads the [`Network`] in it.
 //! - [`ReleaseRequest`] plans the cheapest way to a release from what is held, deltas among it, explains it, and goes it.
 //! - [`ObtainPlan`] says what of a known release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
@@ -15,17 +16,18 @@ pub mod serve;
 
 mod encoding;
 mod fetch;
+mod link;
 mod local_name;
 mod metadata_store;
 mod network;
 mod obtain;
 mod partial;
-mod priority;
 mod retry;
 mod tuf_client;
 
 pub use encoding::EncodedForms;
-pub use fetch::{FetchError, Fetcher, Meter, Upstream};
+pub use fetch::{Broken, FetchError, Fetcher, Meter, Upstream};
+pub use link::{Bucket, Closed, Limits, Link, LinkClosed, LinkReport, LinkState, Priority, Rate, RateRule};
 pub use metadata_store::{MetadataStore, StoreError};
 pub use network::{
     Network, RefreshError, fetch_release, is_unchanged, kept_network, refresh, refresh_or_keep,
@@ -34,6 +36,5 @@ pub use obtain::{
     Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
     Route, Stock, Streamed, UsedDelta, WayKind,
 };
-pub use priority::Priority;
 pub use retry::RetryPolicy;
 pub use tuf_client::{Repository, TufClient, TufError};

@@ -44,6 +44,7 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
         scrub_rate: None,
         disk_quota: settings.disk_quota.clone(),
         disk_reserve: settings.disk_reserve.clone(),
+        link: None,
         college: Some(college.clone()),
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,

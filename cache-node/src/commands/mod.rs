@@ -4,6 +4,7 @@ mod config;
 mod fsck;
 mod gc;
 mod init;
+mod link;
 mod routes;
 mod run;
 mod status;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
                 routes::Question { package: &package, version: release.as_ref(), from: from.as_deref() };
             runtime()?.block_on(routes::run(&context, &question))
         }
+        Command::Link => runtime()?.block_on(link::run(&context)),
         Command::Status => status::run(&context),
         Command::Fsck { repair } => runtime()?.block_on(fsck::run(&context, repair)),
         Command::Gc { dry_run } => runtime()?.block_on(gc::run(&context, dry_run)),

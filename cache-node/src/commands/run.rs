@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use crate::care::{Alarms, Care, Scrub, keep_scrubbing};
 use crate::http::{self, Node};
+use crate::link;
 use crate::mirror::Mirror;
 use crate::on_demand::OnDemand;
 use crate::wake_ups::WakeUps;
@@ -37,7 +38,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let (sync_every, wake_to) = (config.sync_every, config.wake_to);
     let disk = config.disk(&context.site.path(""));
     let scrub = Scrub::new(&context.site, config.scrub_every, config.scrub_rate);
-    let mirror = Mirror::open(context.site.clone(), config)?;
+    let link = link::open(&context.site, &config, Instant::now()).await;
+    let keeper = link::Keeper::new(context.site.clone(), &config, link.clone());
+    let mirror = Mirror::open(context.site.clone(), config, &link)?;
     let what = || format!("cannot listen on {listen}");
     let listener = TcpListener::bind(listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
@@ -69,6 +72,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         waking.keep_waking(&stop),
         care.keep(&stop),
         keep_scrubbing(&scrub, &look, &stop),
+        keeper.keep(&stop),
     );
     server.await.or_fail(|| "the server died".to_owned())?;
     mirror.close();

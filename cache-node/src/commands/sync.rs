@@ -4,10 +4,13 @@ use mirabelle_manifests::Instant;
 use mirabelle_terminal::{Failure, Table, bytes};
 
 use super::Context;
+use crate::link;
 use crate::mirror::Mirror;
 
 pub(super) async fn run(context: &Context, dry_run: bool) -> Result<(), Failure> {
-    let mirror = Mirror::open(context.site.clone(), context.config()?)?;
+    let config = context.config()?;
+    let link = link::open(&context.site, &config, Instant::now()).await;
+    let mirror = Mirror::open(context.site.clone(), config, &link)?;
     if dry_run {
         let forecast = mirror.forecast(Instant::now()).await?;
         context.output.print(&forecast, |forecast| {

@@ -23,7 +23,7 @@ use mirabelle_content::ObjectStore;
 use mirabelle_content::gc::Lease;
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_terminal::{Failure, Kind, OrFail};
-use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh};
+use mirabelle_transfer::{Fetcher, Link, Network, RetryPolicy, kept_network, refresh};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -103,10 +103,11 @@ pub(crate) struct Forecast {
 }
 
 impl Mirror {
-    pub(crate) fn open(site: Site, config: Config) -> Result<Self, Failure> {
+    pub(crate) fn open(site: Site, config: Config, link: &Arc<Link>) -> Result<Self, Failure> {
         let lock = site.lock()?;
         let fetchers = config.upstreams.iter().map(|upstream| {
             Fetcher::new(upstream.clone(), RetryPolicy::default())
+                .map(|fetcher| fetcher.over(link.clone()))
                 .or_fail(|| "cannot start mirroring".to_owned())
         });
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;

@@ -81,6 +81,13 @@ pub struct Holiday {
     pub to: Date,
 }
 
+impl Holiday {
+    /// True for a day of theirs.
+    pub fn contains(&self, date: Date) -> bool {
+        (self.from..=self.to).contains(&date)
+    }
+}
+
 /// A day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,7 +106,8 @@ impl Day {
     /// Every day.
     pub const ALL: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
 
-    pub(super) fn of(weekday: Weekday) -> Self {
+    /// The day of a calendar's weekday.
+    pub fn of(weekday: Weekday) -> Self {
         Self::ALL[usize::try_from(weekday.to_monday_zero_offset()).unwrap_or(0)]
     }
 }

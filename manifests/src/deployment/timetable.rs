@@ -50,6 +50,17 @@ pub struct Between {
     pub to: Instant,
 }
 
+impl Between {
+    /// The hours that begin on `date` at `from` and end at `to`, the day after if that is not later. None where summer time
+    /// skips all of them.
+    pub fn on(date: Date, from: Clock, to: Clock, zone: &TimeZone) -> Option<Self> {
+        let last = if to <= from { date.tomorrow().ok()? } else { date };
+        let time = Self { from: instant(date, from, zone)?, to: instant(last, to, zone)? };
+        // One whose hour summer time skips can end before it begins.
+        (time.from < time.to).then_some(time)
+    }
+}
+
 impl Timetable {
     /// The hours of `machine`: each member from the closest audience that gives it, of two that are equally close from the
     /// later.
@@ -163,12 +174,13 @@ impl Timetable {
         &self.zone
     }
 
-    fn is_holiday(&self, date: Date) -> bool {
-        self.holidays.iter().any(|holiday| (holiday.from..=holiday.to).contains(&date))
+    /// Days without lessons.
+    pub fn holidays(&self) -> &[Holiday] {
+        &self.holidays
     }
 
-    fn instant(&self, date: Date, clock: Clock) -> Option<Instant> {
-        date.to_datetime(clock.0).to_zoned_datetime(self.zone.clone()).ok().map(|zoned| zoned.timestamp())
+    fn is_holiday(&self, date: Date) -> bool {
+        self.holidays.iter().any(|holiday| holiday.contains(date))
     }
 
     /// The days from the one before `now` on: what began the evening before may go on past midnight.
@@ -204,12 +216,7 @@ impl Timetable {
     /// When those `spans` are that begin on `date`, in order.
     fn times_of(&self, spans: &[Span], date: Date) -> Vec<Between> {
         let today = Day::of(date.weekday());
-        let time = |span: &Span| {
-            let last = if span.to <= span.from { date.tomorrow().ok()? } else { date };
-            let time = Between { from: self.instant(date, span.from)?, to: self.instant(last, span.to)? };
-            // One whose hour summer time skips can end before it begins.
-            (time.from < time.to).then_some(time)
-        };
+        let time = |span: &Span| Between::on(date, span.from, span.to, &self.zone);
         let mut times: Vec<Between> =
             spans.iter().filter(|span| span.days.contains(&today)).filter_map(time).collect();
         times.sort_unstable_by_key(|time| time.from);
@@ -222,11 +229,15 @@ impl Timetable {
             let today = Day::of(date.weekday());
             let days = moments.iter().filter(move |moment| moment.days.contains(&today));
             let mut instants: Vec<Instant> =
-                days.filter_map(|moment| self.instant(date, moment.at)).collect();
+                days.filter_map(|moment| instant(date, moment.at, &self.zone)).collect();
             instants.sort_unstable();
             instants
         })
     }
+}
+
+fn instant(date: Date, clock: Clock, zone: &TimeZone) -> Option<Instant> {
+    date.to_datetime(clock.0).to_zoned_datetime(zone.clone()).ok().map(|zoned| zoned.timestamp())
 }
 
 /// What the last one that gives a member says.

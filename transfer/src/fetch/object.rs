@@ -51,7 +51,7 @@ impl Fetcher {
     ) -> Result<(Vec<u8>, Option<Encoding>), FetchError> {
         let url = self.upstream.url(path)?;
         let accept = [(ACCEPT_ENCODING.as_str(), Encoding::Zstd.token())];
-        let (bytes, encoding) = self.whole(&url, encoded_limit(size), &accept).await?;
+        let (bytes, encoding) = self.whole(self.class(), &url, encoded_limit(size), &accept).await?;
         if encoding.is_none() && bytes.len() as u64 > size {
             return Err(FetchError::TooLong { url: url.to_string(), limit: size });
         }
@@ -93,13 +93,14 @@ impl Fetcher {
         // The last byte is asked for again: a range that begins at the end cannot be satisfied, and where the end is,
         // only the answer tells.
         let have = encoded.length().saturating_sub(1);
-        let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, Encoding::Zstd.token());
+        let client = self.turn(url, self.class()).await?;
+        let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, Encoding::Zstd.token());
         if have > 0
             && let Some(etag) = encoded.etag()
         {
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, etag);
         }
-        let response = self.answer(url, request).await?;
+        let response = self.answer(url, self.class(), request).await?;
         if response.status() == StatusCode::PARTIAL_CONTENT {
             return self.go_on(url, response, have, size, encoded).await;
         }

@@ -87,6 +87,7 @@ pub(super) async fn fetch(hop: &Hop, fetcher: &Fetcher, partials: &Path) -> Trie
         if let Err(error) = fetcher.range(&path, 0..hop.size, hop.size, &partial).await {
             return match error {
                 FetchError::Unreachable { .. }
+                | FetchError::LinkClosed { .. }
                 | FetchError::Disk(_)
                 | FetchError::Client(_)
                 | FetchError::NotAPath { .. } => Err(error.into()),
