@@ -89,6 +89,16 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Write what the node serves to a directory, such as a USB stick's: for another node, or any static server.
+    Export {
+        /// The directory; what an earlier export left there is brought up to date.
+        directory: PathBuf,
+    },
+    /// Fill the node from a directory: an export's, or a copy of an origin's published tree. Verified like anything else.
+    Import {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Show the configuration and where each value comes from, or check it.
     Config {
         /// Say only whether it can be used.

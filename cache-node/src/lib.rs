@@ -23,4 +23,5 @@ mod index;
 mod mirror;
 mod served;
 mod site;
+mod stick;
 mod wake_ups;
