@@ -5,7 +5,9 @@
 //! upstreams = ["http://origin.example:8700/"]     # in order of preference; another node will do
 //! listen = "0.0.0.0:8701"
 //! sync-every = "5 min"
-//! wake-to = "255.255.255.255:9"                  # where the packets go that wake workstations
+//! wake-to = ["255.255.255.255", "10.57.2.255:9"] # where the packets go that wake workstations: each of their networks
+//! discovery = true                               # answer who looks for a node on this network (multicast DNS)
+//! neighbours = false                             # ask other nodes of this network too, after the upstreams
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
 //! ```
 
@@ -20,7 +22,7 @@ use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Settings;
-use crate::wake_ups::BROADCAST;
+use crate::lan::WakeTo;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
 const DEFAULT_SYNC_EVERY: &str = "5 min";
@@ -44,7 +46,28 @@ pub(crate) struct ConfigFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keep_unassigned: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) wake_to: Option<SocketAddr>,
+    pub(crate) wake_to: Option<OneOrMore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) discovery: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) neighbours: Option<bool>,
+}
+
+/// An address, or a list of them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::More(more) => more,
+        }
+    }
 }
 
 /// What is in force.
@@ -57,7 +80,11 @@ pub(crate) struct Config {
     /// How long a release stays after the college is no longer owed it.
     pub(crate) keep_unassigned: Duration,
     /// Where the packets go that wake workstations.
-    pub(crate) wake_to: SocketAddr,
+    pub(crate) wake_to: WakeTo,
+    /// Whether who looks for a node on this network is answered.
+    pub(crate) discovery: bool,
+    /// Whether other nodes of this network are asked too.
+    pub(crate) neighbours: bool,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -105,10 +132,28 @@ impl Config {
         let keep_unassigned = duration(&text)?;
         from("keep-unassigned", text, layer);
 
+        let written = file.wake_to.map(|written| WakeTo::parse(&written.into_vec())).transpose();
+        let written = written.map_err(|error| Failure::usage(format!("`wake-to`: {error}")))?;
         let (wake_to, layer) =
-            choose(None, file.wake_to, Some(BROADCAST)).ok_or_else(|| missing("wake-to"))?;
+            choose(None, written, Some(WakeTo::own_network())).ok_or_else(|| missing("wake-to"))?;
         from("wake-to", wake_to.to_string(), layer);
-        Ok(Self { college, upstreams, listen, sync_every, keep_unassigned, wake_to, origins })
+        let (discovery, layer) =
+            choose(None, file.discovery, Some(true)).ok_or_else(|| missing("discovery"))?;
+        from("discovery", discovery.to_string(), layer);
+        let (neighbours, layer) =
+            choose(None, file.neighbours, Some(false)).ok_or_else(|| missing("neighbours"))?;
+        from("neighbours", neighbours.to_string(), layer);
+        Ok(Self {
+            college,
+            upstreams,
+            listen,
+            sync_every,
+            keep_unassigned,
+            wake_to,
+            discovery,
+            neighbours,
+            origins,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | `/status` | `state.json`, for people and monitoring |
-//! | `/wake-ups` | POST: a workstation asks to be woken (`wake_ups.rs`) |
+//! | `/wake-ups` | POST: a workstation asks to be woken (`lan/wake_ups.rs`) |
 //! | `/healthz` | 200 while the process answers |
 
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use mirabelle_transfer::serve::{
 };
 
 use crate::index::leave_doubt;
+use crate::lan::{MAX_REQUEST_BYTES, WakeUpError, Waking};
 use crate::site::Site;
-use crate::wake_ups::{MAX_REQUEST_BYTES, WakeUpError, WakeUps};
 
 /// How long a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(site: Site, waking: Arc<Waking>, request: Request<Incoming>) -> Response<Body> {
     if request.uri().path() == "/wake-ups" {
-        return ask_to_be_woken(&wake_ups, request).await;
+        return ask_to_be_woken(&waking, request).await;
     }
     let (method, headers) = (request.method(), request.headers());
     match request.uri().path() {
@@ -64,7 +64,7 @@ pub(crate) async fn answer(site: Site, wake_ups: Arc<WakeUps>, request: Request<
     }
 }
 
-async fn ask_to_be_woken(wake_ups: &Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+async fn ask_to_be_woken(waking: &Arc<Waking>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::POST {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "one asks to be woken by POST");
     }
@@ -73,8 +73,8 @@ async fn ask_to_be_woken(wake_ups: &Arc<WakeUps>, request: Request<Incoming>) ->
     let Ok(Ok(read)) = read else {
         return problem(StatusCode::BAD_REQUEST, "the request is too long, or did not arrive");
     };
-    let (wake_ups, bytes) = (wake_ups.clone(), read.to_bytes());
-    match tokio::task::spawn_blocking(move || wake_ups.ask(&bytes, Instant::now())).await {
+    let (waking, bytes) = (waking.clone(), read.to_bytes());
+    match tokio::task::spawn_blocking(move || waking.ask(&bytes, Instant::now())).await {
         Ok(Ok(())) => Response::new(body("ok\n")),
         Ok(Err(error @ WakeUpError::Disk(_))) => {
             tracing::error!(%error, "a wake-up could not be kept");

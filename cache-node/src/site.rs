@@ -10,7 +10,8 @@
 //!   partials/        downloads under way; they survive a restart
 //!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
 //!   state.json       what the last sync came to
-//!   wake-ups.json    workstations that are to be woken (`wake_ups.rs`)
+//!   wake-ups.json    workstations that are to be woken (`lan/wake_ups.rs`)
+//!   machines.json    workstations that can be woken (`lan/machines.rs`)
 //!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
 //!   quarantine/      what `fsck --repair` found wrong; delete it at will
 //!   index/           the rebuildable index; delete it at will

@@ -4,6 +4,7 @@
 mod a_nodes_store;
 mod a_release_that_fails_is_returned;
 mod a_stick_fills_a_node;
+mod a_workstation_finds_its_node;
 mod agents;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;

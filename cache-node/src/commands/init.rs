@@ -39,12 +39,12 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
 
     context.site.trust().trust(&bytes).or_fail(what)?;
     let file = ConfigFile {
-        wake_to: None,
         college: Some(college.clone()),
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,
         sync_every: settings.sync_every.clone(),
         keep_unassigned: settings.keep_unassigned.clone(),
+        ..ConfigFile::default()
     };
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
     durable::write_atomically(&path, text.as_bytes())

@@ -2,6 +2,8 @@
 //!
 //! Serving does not wait for mirroring: what was complete when the node stopped is served from the first moment on.
 
+use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use crate::config::Config;
 use crate::http;
+use crate::lan::{Announcement, Neighbours, Waking};
 use crate::mirror::Mirror;
-use crate::wake_ups::WakeUps;
+use crate::site::Site;
 
 /// After a failed sync the node looks again sooner than usual, but no sooner than this.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
@@ -28,8 +32,8 @@ struct Running {
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let listen = config.listen;
-    let (sync_every, wake_to) = (config.sync_every, config.wake_to);
-    let mirror = Mirror::open(context.site.clone(), config)?;
+    let site = context.site.clone();
+    let mirror = Mirror::open(site.clone(), config.clone())?;
     let what = || format!("cannot listen on {listen}");
     let listener = TcpListener::bind(listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
@@ -39,36 +43,87 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     });
     tracing::info!(%address, "serving");
 
-    let site = context.site.clone();
-    let wake_ups = Arc::new(WakeUps::open(&site.path("wake-ups.json"), wake_to));
-    let waking = wake_ups.clone();
-    let server = tokio::spawn(run_server(
-        listener,
-        move |request, _| http::answer(site.clone(), wake_ups.clone(), request),
-        stop.clone(),
-    ));
-    tokio::join!(keep_mirroring(&mirror, sync_every, &stop), waking.keep_waking(&stop));
+    let waking = Arc::new(Waking::open(&site, config.college.clone(), config.wake_to.clone()));
+    let server = {
+        let (site, waking) = (site.clone(), waking.clone());
+        tokio::spawn(run_server(
+            listener,
+            move |request, _| http::answer(site.clone(), waking.clone(), request),
+            stop.clone(),
+        ))
+    };
+    let announcement = announce(&config, &site, address);
+    let neighbours = match &announcement {
+        Some(announcement) if config.neighbours => look_for_neighbours(announcement),
+        _ => Neighbours::default(),
+    };
+    let mirroring = Mirroring { site, config, neighbours };
+    let (mirrored, ()) = tokio::join!(mirroring.keep(mirror, &stop), waking.keep_waking(&stop));
     server.await.or_fail(|| "the server died".to_owned())?;
-    mirror.close();
+    drop(announcement);
+    mirrored?;
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn keep_mirroring(mirror: &Mirror, every: Duration, stop: &CancellationToken) {
-    loop {
-        let wait = tokio::select! {
-            () = stop.cancelled() => return,
-            result = mirror.sync(Instant::now()) => match result {
-                Ok(_) => every,
-                Err(failure) => {
-                    tracing::warn!("sync failed\n{}", failure.render().trim_end());
-                    every.min(RETRY_AFTER_FAILURE)
-                }
-            },
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+/// Lets workstations find the node. One that cannot be found serves all the same.
+fn announce(config: &Config, site: &Site, address: SocketAddr) -> Option<Announcement> {
+    if !config.discovery {
+        return None;
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let node = format!("{host}:{}", site.path("").display());
+    Announcement::begin(address, &config.college, &node, &host).unwrap_or_else(|error| {
+        tracing::warn!(%error, cause = ?error.source(), "this node cannot be found by workstations that look for one");
+        None
+    })
+}
+
+fn look_for_neighbours(announcement: &Announcement) -> Neighbours {
+    announcement.neighbours().unwrap_or_else(|error| {
+        tracing::warn!(%error, cause = ?error.source(), "neighbours cannot be looked for");
+        Neighbours::default()
+    })
+}
+
+/// What mirroring needs beside the mirror.
+struct Mirroring {
+    site: Site,
+    config: Config,
+    neighbours: Neighbours,
+}
+
+impl Mirroring {
+    /// Mirrors until the node stops.
+    async fn keep(&self, mut mirror: Mirror, stop: &CancellationToken) -> Result<(), Failure> {
+        let every = self.config.sync_every;
+        let mut asked = Vec::new();
+        loop {
+            let neighbours = self.neighbours.upstreams();
+            if neighbours != asked {
+                mirror.close();
+                let mut config = self.config.clone();
+                config.upstreams.extend(neighbours.iter().cloned());
+                // A node that does not mirror any more should not look as if it did.
+                mirror = Mirror::open(self.site.clone(), config).inspect_err(|_| stop.cancel())?;
+                asked = neighbours;
+            }
+            let wait = tokio::select! {
+                () = stop.cancelled() => break,
+                result = mirror.sync(Instant::now()) => match result {
+                    Ok(_) => every,
+                    Err(failure) => {
+                        tracing::warn!("sync failed\n{}", failure.render().trim_end());
+                        every.min(RETRY_AFTER_FAILURE)
+                    }
+                },
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
         }
+        mirror.close();
+        Ok(())
     }
 }
