@@ -28,5 +28,5 @@ mod tree;
 pub use hash::digest;
 pub use held::{ReadObjects, TreeObjects};
 pub use staging::{Staging, StagingError};
-pub use store::{Batch, Form, ObjectError, ObjectStore, PlainReader};
+pub use store::{Batch, Form, ObjectError, ObjectStore, PlainReader, copy_verified};
 pub use tree::{SourceFile, SourceNode, TreeError, scan_tree};

@@ -188,6 +188,15 @@ impl ObjectStore {
         }))
     }
 
+    /// A file for an object that arrives piece by piece, and is read meanwhile; [`Batch::adopt`] takes it in. Dropped, its path
+    /// is removed; a process that dies leaves it to the next opening.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn growing(&self) -> io::Result<(fs::File, tempfile::TempPath)> {
+        at_rest::temporary(&self.incoming())
+    }
+
     /// Begins to take objects in.
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
@@ -230,8 +239,9 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
-/// Copies exactly `size` bytes of digest `object`, reading one byte past them to be sure they end there.
-pub(crate) fn copy_verified(
+/// Copies exactly `size` bytes of digest `object`, reading one byte past them to be sure they end there. What was written is
+/// the object only if this succeeds.
+pub fn copy_verified(
     source: &mut dyn Read,
     to: &mut dyn Write,
     object: Digest,

@@ -7,8 +7,10 @@
 //! - [`TufClient`] brings a [`MetadataStore`] up to date; [`refresh`] does, and reads the [`Network`] in it.
 //! - [`ReleaseRequest`] plans the cheapest way to a release from what is held, deltas among it, explains it, and goes it.
 //! - [`ObtainPlan`] says what of a known release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
+//! - [`flight`]: one transfer that feeds everybody who waits for it.
 //! - [`serve`] gives out files of a directory.
 
+pub mod flight;
 pub mod serve;
 
 mod encoding;
@@ -29,7 +31,7 @@ pub use network::{
 };
 pub use obtain::{
     Candidate, HeldManifest, ObtainError, ObtainPlan, Obtained, PassedOver, ReleasePlan, ReleaseRequest,
-    Route, Stock, UsedDelta, WayKind,
+    Route, Stock, Streamed, UsedDelta, WayKind,
 };
 pub use retry::RetryPolicy;
 pub use tuf_client::{Repository, TufClient, TufError};

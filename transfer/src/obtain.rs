@@ -4,7 +4,8 @@
 //! executing it fetches, checks and commits, and can be broken off at any instant: what was committed is not asked for
 //! again, and what was half fetched goes on at the byte.
 //!
-//! By bundle: `obtain/bundle.rs`. One object at a time: `obtain/objects.rs`. Whoever wants a whole release, by deltas if
+//! By bundle: `obtain/bundle.rs`. One object at a time: `obtain/objects.rs`; one that is read while it arrives:
+//! `obtain/streamed.rs`. Whoever wants a whole release, by deltas if
 //! that is cheaper, makes a [`ReleaseRequest`]: `obtain/request.rs`.
 
 mod bundle;
@@ -13,6 +14,7 @@ mod objects;
 mod plan;
 mod request;
 mod search;
+mod streamed;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +35,7 @@ use crate::network::RefreshError;
 pub use delta::UsedDelta;
 pub use plan::{Candidate, PassedOver, ReleasePlan, WayKind};
 pub use request::{HeldManifest, Obtained, ReleaseRequest, Stock};
+pub use streamed::Streamed;
 
 /// Compressed bytes after which a segment ends: enough to keep a link busy, little enough to hold on a disk.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -133,9 +136,20 @@ impl ObtainPlan {
         release: Arc<ApprovedRelease>,
         store: &ObjectStore,
     ) -> Result<Self, ObtainError> {
+        let objects = release.objects().into_iter().map(|(digest, object)| (digest, object.size)).collect();
+        Self::of(fetcher, release, objects, store).await
+    }
+
+    /// The same of some of its objects, which have these sizes.
+    pub async fn of(
+        fetcher: &Fetcher,
+        release: Arc<ApprovedRelease>,
+        objects: BTreeMap<Digest, u64>,
+        store: &ObjectStore,
+    ) -> Result<Self, ObtainError> {
         let missing = {
-            let (release, store) = (release.clone(), store.clone());
-            spawn_blocking(move || missing_objects(&release, &store)).await?
+            let store = store.clone();
+            spawn_blocking(move || lacking(objects, &store)).await?
         };
         let routes =
             if missing.is_empty() { Routes::default() } else { routes_of(fetcher, release.digest()).await? };
@@ -206,11 +220,6 @@ impl ObtainPlan {
 
 fn package_of(release: &ApprovedRelease) -> String {
     format!("{} {}", release.name, release.version)
-}
-
-fn missing_objects(release: &ApprovedRelease, store: &ObjectStore) -> BTreeMap<Digest, u64> {
-    let objects = release.objects().into_iter().map(|(digest, object)| (digest, object.size));
-    lacking(objects.collect(), store)
 }
 
 /// Those of these objects that are not in `store`.

@@ -7,27 +7,41 @@
 //!
 //! Its bytes are not synced: after a power cut they may be wrong, which whoever checks the digest notices, and it
 //! begins again. After a killed process they are right.
+//!
+//! Somebody may follow it while it grows ([`Partial::followed`], `flight.rs`).
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use mirabelle_content::durable;
 use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::sync::watch;
+
+use crate::flight::Growth;
 
 /// An entity tag longer than this is not kept.
 const MAX_ETAG_BYTES: u64 = 256;
 /// Bytes handed to the disk at a time.
 const WRITE_BYTES: usize = 256 << 10;
+/// The same, where somebody follows.
+const FOLLOWED_WRITE_BYTES: usize = 32 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Partial {
     path: PathBuf,
+    growth: Option<Arc<watch::Sender<Growth>>>,
 }
 
 impl Partial {
     pub(crate) fn new(directory: &Path, name: &str) -> Self {
-        Self { path: directory.join(format!("{name}.part")) }
+        Self { path: directory.join(format!("{name}.part")), growth: None }
+    }
+
+    /// As it grows, `growth` says so.
+    pub(crate) fn followed(self, growth: &Arc<watch::Sender<Growth>>) -> Self {
+        Self { growth: Some(growth.clone()), ..self }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -54,12 +68,23 @@ impl Partial {
             Some(etag) => fs::write(self.etag_path(), etag)?,
             None => durable::remove_file(&self.etag_path())?,
         }
-        Ok(Writer::new(fs::tokio::File::create(&self.path).await?))
+        if let Some(growth) = &self.growth {
+            // Before it gets shorter: whoever follows must not take that for its end.
+            growth.send_modify(|growth| *growth = Growth { begun: growth.begun + 1, ..Growth::default() });
+        }
+        let file = fs::tokio::File::create(&self.path).await?;
+        Ok(Writer::new(file, 0, self.growth.clone()))
     }
 
     /// Goes on where it stopped.
     pub(crate) async fn resume(&self) -> io::Result<Writer> {
-        Ok(Writer::new(fs::tokio::OpenOptions::new().append(true).open(&self.path).await?))
+        let file = fs::tokio::OpenOptions::new().append(true).open(&self.path).await?;
+        Ok(Writer::new(file, self.length(), self.growth.clone()))
+    }
+
+    /// Lets it be gone on with from any server: for a file whose name says what is in it, down to the byte.
+    pub(crate) fn forget_entity(&self) -> io::Result<()> {
+        durable::remove_file(&self.etag_path())
     }
 
     /// Forgets what comes after the first `length` bytes.
@@ -77,19 +102,37 @@ impl Partial {
     }
 }
 
-/// Where the next bytes go. What was appended is in the file only after [`Writer::finish`].
-pub(crate) struct Writer(BufWriter<fs::tokio::File>);
+/// Where the next bytes go. What was appended is in the file only after [`Writer::finish`], or when somebody who follows is
+/// told of it.
+pub(crate) struct Writer {
+    file: BufWriter<fs::tokio::File>,
+    written: u64,
+    growth: Option<Arc<watch::Sender<Growth>>>,
+}
 
 impl Writer {
-    fn new(file: fs::tokio::File) -> Self {
-        Self(BufWriter::with_capacity(WRITE_BYTES, file))
+    fn new(file: fs::tokio::File, written: u64, growth: Option<Arc<watch::Sender<Growth>>>) -> Self {
+        Self { file: BufWriter::with_capacity(WRITE_BYTES, file), written, growth }
     }
 
     pub(crate) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes).await
+        self.file.write_all(bytes).await?;
+        self.written += bytes.len() as u64;
+        if self.growth.is_some() && self.file.buffer().len() >= FOLLOWED_WRITE_BYTES {
+            self.tell().await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn finish(mut self) -> io::Result<()> {
-        self.0.flush().await
+        self.tell().await
+    }
+
+    async fn tell(&mut self) -> io::Result<()> {
+        self.file.flush().await?;
+        if let Some(growth) = &self.growth {
+            growth.send_modify(|growth| growth.reached = self.written);
+        }
+        Ok(())
     }
 }

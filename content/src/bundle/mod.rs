@@ -19,7 +19,7 @@
 mod read;
 mod write;
 
-pub use read::{BundleError, read_frame, read_object, verify_bundle};
+pub use read::{BundleError, copy_object, read_frame, read_object, verify_bundle};
 pub use write::{DEFAULT_LEVEL, WriteError, WriteOptions, write_bundle};
 pub(crate) use write::{entry_tar_bytes, similarity};
 

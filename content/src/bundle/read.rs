@@ -1,12 +1,12 @@
 //! Taking objects out of a bundle.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use mirabelle_manifests::{Digest, Frame, Node, Object, Release};
 
 use crate::hash::{Hashing, digest};
-use crate::store::{Batch, ObjectError};
+use crate::store::{Batch, ObjectError, copy_verified};
 use crate::tar_reader::{TarEntry, TarKind, TarReader};
 
 /// The largest window a frame may ask for, as a power of two: 128 MiB, zstd's own default limit.
@@ -140,6 +140,23 @@ pub fn read_object(
         verify_object(&mut bytes.as_slice(), object, size)
     })?;
     Ok(bytes)
+}
+
+/// Copies one object out of the frame of the bundle that holds it, as far as the frame goes; what was written is the object
+/// only if this succeeds. `compressed` begins at the frame's first byte.
+pub fn copy_object(
+    compressed: impl Read,
+    release: &Release,
+    object: Digest,
+    to: &mut dyn Write,
+) -> Result<(), BundleError> {
+    let unknown = BundleError::Missing { frame: 0, object };
+    let Object { size, frame: number } = release.objects().remove(&object).ok_or(unknown)?;
+    let frame = frame_of(release, number)?;
+    let wanted = BTreeMap::from([(object, size)]);
+    walk_frame(compressed.take(frame.size), release, number, frame, wanted, &mut |source, object, size| {
+        copy_verified(source, to, object, size)
+    })
 }
 
 fn frame_of(release: &Release, number: u32) -> Result<Frame, BundleError> {
