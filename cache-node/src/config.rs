@@ -9,6 +9,7 @@
 //! discovery = true                               # answer who looks for a node on this network (multicast DNS)
 //! neighbours = false                             # ask other nodes of this network too, after the upstreams
 //! keep-unassigned = "168 h"                      # how long a release stays that the college is not owed any more
+//! legacy-quota = "20 GiB"                        # for files of legacy repositories (`[[legacy]]`: `legacy/declared.rs`)
 //! ```
 
 use std::net::SocketAddr;
@@ -17,17 +18,20 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use mirabelle_manifests::SiteId;
-use mirabelle_terminal::{Failure, Layer, Setting, read_config};
+use mirabelle_terminal::{ByteCount, Failure, Layer, Setting, bytes, read_config};
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Settings;
 use crate::lan::WakeTo;
+use crate::legacy::{Declared, DeclaredFile};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8701";
 const DEFAULT_SYNC_EVERY: &str = "5 min";
 /// A week: an assignment that is taken back within it costs nothing over the WAN.
 const DEFAULT_KEEP_UNASSIGNED: &str = "168 h";
+/// The packages that a school's machines have installed, and their lists.
+const DEFAULT_LEGACY_QUOTA: u64 = 20 << 30;
 /// Looking more often than this helps nobody.
 const SHORTEST_SYNC: Duration = Duration::from_millis(100);
 
@@ -51,6 +55,10 @@ pub(crate) struct ConfigFile {
     pub(crate) discovery: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) neighbours: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) legacy_quota: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) legacy: Vec<DeclaredFile>,
 }
 
 /// An address, or a list of them.
@@ -85,6 +93,10 @@ pub(crate) struct Config {
     pub(crate) discovery: bool,
     /// Whether other nodes of this network are asked too.
     pub(crate) neighbours: bool,
+    /// Bytes that files of legacy repositories may take.
+    pub(crate) legacy_quota: u64,
+    /// The legacy repositories.
+    pub(crate) legacy: Vec<Declared>,
     /// Name, value and origin of each setting, for `config`.
     pub(crate) origins: Vec<Setting>,
 }
@@ -143,6 +155,17 @@ impl Config {
         let (neighbours, layer) =
             choose(None, file.neighbours, Some(false)).ok_or_else(|| missing("neighbours"))?;
         from("neighbours", neighbours.to_string(), layer);
+        let written = file.legacy_quota.map(|text| text.parse::<ByteCount>()).transpose();
+        let written = written.map_err(|error| Failure::usage(format!("`legacy-quota`: {error}")))?;
+        let written = written.map(|count| count.0);
+        let (legacy_quota, layer) =
+            choose(None, written, Some(DEFAULT_LEGACY_QUOTA)).ok_or_else(|| missing("legacy-quota"))?;
+        from("legacy-quota", bytes(legacy_quota), layer);
+        let legacy = Declared::read(file.legacy)
+            .map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
+        for declared in &legacy {
+            from("legacy", format!("{} {}", declared.name, declared.upstream), Layer::File);
+        }
         Ok(Self {
             college,
             upstreams,
@@ -152,6 +175,8 @@ impl Config {
             wake_to,
             discovery,
             neighbours,
+            legacy_quota,
+            legacy,
             origins,
         })
     }

@@ -7,6 +7,7 @@
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | `/status` | `state.json`, for people and monitoring |
 //! | `/wake-ups` | POST: a workstation asks to be woken (`lan/wake_ups.rs`) |
+//! | `/legacy/<name>/…` | a legacy repository, pulled through (`legacy/`) |
 //! | `/healthz` | 200 while the process answers |
 
 use std::sync::Arc;
@@ -23,17 +24,30 @@ use mirabelle_transfer::serve::{
 
 use crate::index::leave_doubt;
 use crate::lan::{MAX_REQUEST_BYTES, WakeUpError, Waking};
+use crate::legacy::Legacy;
 use crate::site::Site;
 
 /// How long a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// What answering needs.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) site: Site,
+    pub(crate) waking: Arc<Waking>,
+    pub(crate) legacy: Arc<Legacy>,
+}
+
 /// Answers one request.
-pub(crate) async fn answer(site: Site, waking: Arc<Waking>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(services: Services, request: Request<Incoming>) -> Response<Body> {
+    let Services { site, waking, legacy } = services;
     if request.uri().path() == "/wake-ups" {
         return ask_to_be_woken(&waking, request).await;
     }
     let (method, headers) = (request.method(), request.headers());
+    if let Some(asked) = request.uri().path().strip_prefix("/legacy/") {
+        return legacy.answer(method, headers, asked, request.uri().query()).await;
+    }
     match request.uri().path() {
         "/healthz" => return Response::new(body("ok\n")),
         "/status" => return status(&site),

@@ -21,6 +21,7 @@ mod garbage;
 mod http;
 mod index;
 mod lan;
+mod legacy;
 mod mirror;
 mod served;
 mod site;

@@ -26,6 +26,7 @@ mod keys_survive_people;
 mod memory_is_bounded;
 mod native_packages;
 mod off_by_its_hour;
+mod old_clients_live_from_the_node;
 mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;
 mod review_shows_what_is_approved;

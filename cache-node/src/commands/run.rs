@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::config::Config;
-use crate::http;
+use crate::http::{self, Services};
 use crate::lan::{Announcement, Neighbours, Waking};
+use crate::legacy::Legacy;
 use crate::mirror::Mirror;
 use crate::site::Site;
 
@@ -34,6 +35,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let listen = config.listen;
     let site = context.site.clone();
     let mirror = Mirror::open(site.clone(), config.clone())?;
+    let legacy = tokio::task::block_in_place(|| Legacy::open(&site, &config.legacy, config.legacy_quota))
+        .or_fail(|| "cannot take up the files of legacy repositories".to_owned())?;
+    let legacy = Arc::new(legacy);
     let what = || format!("cannot listen on {listen}");
     let listener = TcpListener::bind(listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
@@ -44,14 +48,12 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     tracing::info!(%address, "serving");
 
     let waking = Arc::new(Waking::open(&site, config.college.clone(), config.wake_to.clone()));
-    let server = {
-        let (site, waking) = (site.clone(), waking.clone());
-        tokio::spawn(run_server(
-            listener,
-            move |request, _| http::answer(site.clone(), waking.clone(), request),
-            stop.clone(),
-        ))
-    };
+    let services = Services { site: site.clone(), waking: waking.clone(), legacy };
+    let server = tokio::spawn(run_server(
+        listener,
+        move |request, _| http::answer(services.clone(), request),
+        stop.clone(),
+    ));
     let announcement = announce(&config, &site, address);
     let neighbours = match &announcement {
         Some(announcement) if config.neighbours => look_for_neighbours(announcement),
