@@ -50,6 +50,9 @@ pub struct Settings {
     /// What everything below the node's directory may come to: `400 GiB`.
     #[arg(long, global = true, env = "MIRABELLE_DISK_QUOTA")]
     pub disk_quota: Option<String>,
+    /// Small files that are served from memory: `64 MiB`.
+    #[arg(long, global = true, env = "MIRABELLE_MEMORY_CACHE")]
+    pub memory_cache: Option<String>,
     /// What is left to others on the disk: `1 GiB`.
     #[arg(long, global = true, env = "MIRABELLE_DISK_RESERVE")]
     pub disk_reserve: Option<String>,
@@ -99,6 +102,16 @@ pub enum Command {
         /// Say what would go, and remove nothing.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Write what the node serves to a directory, such as a USB stick's: for another node, or any static server.
+    Export {
+        /// The directory; what an earlier export left there is brought up to date.
+        directory: PathBuf,
+    },
+    /// Fill the node from a directory: an export's, or a copy of an origin's published tree. Verified like anything else.
+    Import {
+        /// The directory.
+        directory: PathBuf,
     },
     /// Show the configuration and where each value comes from, or check it.
     Config {

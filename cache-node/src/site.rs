@@ -12,6 +12,9 @@
 //!   state.json       what the last sync came to
 //!   link-ledger.json what the link was used for, day by day (`link.rs`); link.json  what it does now
 //!   wake-ups.json    workstations that are to be woken (`wake_ups.rs`)
+//!   wake-ups.json    workstations that are to be woken (`lan/wake_ups.rs`)
+//!   machines.json    workstations that can be woken (`lan/machines.rs`)
+//!   legacy/          files of legacy repositories (`legacy/store.rs`); delete it at will
 //!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
 //!   quarantine/      what `fsck --repair` found wrong; delete it at will
 //!   index/           the rebuildable index; delete it at will

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mirabelle_manifests::{Asker, MachineId, PackageName, RoomName, SiteId, Tag};
 use mirabelle_terminal::DocumentKind;
-use mirabelle_transfer::Upstream;
+
+use crate::discover::NodeSetting;
 
 /// Software for this workstation, from the college's node.
 #[derive(Debug, Parser)]
@@ -31,9 +32,9 @@ pub struct Cli {
 /// Settings that come before those of the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Settings {
-    /// The college's node.
+    /// The college's node, or `discover`.
     #[arg(long, global = true, env = "MIRABELLE_NODE")]
-    pub node: Option<Upstream>,
+    pub node: Option<NodeSetting>,
     /// The college this workstation stands in.
     #[arg(long, global = true, env = "MIRABELLE_COLLEGE")]
     pub college: Option<SiteId>,

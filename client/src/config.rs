@@ -1,7 +1,7 @@
 //! The workstation's configuration: default < `client.toml` < environment < flag.
 //!
 //! ```toml
-//! node = "http://node.college-57001.example:8701/"
+//! node = "http://node.college-57001.example:8701/"     # or "discover" (`discover.rs`)
 //! college = "57001"
 //! machine = "b12-03"                    # its name, for the deployment
 //! room = "B12"                          # optional
@@ -24,10 +24,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use mirabelle_manifests::{Machine, MachineId, Platform, RoomName, SiteId, Tag};
 use mirabelle_terminal::{ByteCount, Failure, Layer, Setting, bytes, read_config};
-use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Settings;
+use crate::discover::NodeSetting;
 use crate::layout::Layout;
 
 /// What stays free, so that people can go on working: their documents, and the system's own needs; a tenth of a disk
@@ -95,7 +95,7 @@ impl AgentConfig {
 /// What is in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) node: Upstream,
+    pub(crate) node: NodeSetting,
     pub(crate) machine: Machine,
     /// Bytes that stay free; by default [`DISK_RESERVE`], or a tenth of a small disk.
     pub(crate) disk_reserve: Option<u64>,
@@ -117,7 +117,7 @@ impl Config {
         let (node, node_from) = match (&settings.node, file.node) {
             (Some(node), _) => (node.clone(), Layer::Command),
             (None, Some(text)) => {
-                let node = text.parse::<Upstream>();
+                let node = text.parse::<NodeSetting>();
                 (node.map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?, Layer::File)
             }
             (None, None) => return Err(missing("node")),

@@ -15,6 +15,7 @@ mod agent;
 mod bounded;
 mod collect;
 mod config;
+mod discover;
 mod faults;
 mod generation;
 mod health;

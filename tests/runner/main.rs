@@ -3,6 +3,8 @@
 
 mod a_nodes_store;
 mod a_release_that_fails_is_returned;
+mod a_stick_fills_a_node;
+mod a_workstation_finds_its_node;
 mod agents;
 mod all_or_nothing_on_a_node;
 mod all_or_nothing_on_a_workstation;
@@ -24,6 +26,7 @@ mod keys_survive_people;
 mod memory_is_bounded;
 mod native_packages;
 mod off_by_its_hour;
+mod old_clients_live_from_the_node;
 mod once_over_the_wan;
 mod online_keys_only_refresh_and_brake;
 mod review_shows_what_is_approved;

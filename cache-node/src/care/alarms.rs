@@ -126,6 +126,11 @@ impl Alarms {
         Self { path: path.to_owned(), raised: Mutex::new(read_alarms(path)) }
     }
 
+    /// Those that are on.
+    pub(crate) fn raised(&self) -> BTreeMap<String, Raised> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// These are on at `now`, and no others.
     pub(crate) fn update(&self, current: Vec<Alarm>, now: Instant) {
         let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +162,7 @@ impl Alarms {
 }
 
 /// The alarms that are on, as the node wrote them.
-pub(crate) fn read_alarms(path: &Path) -> BTreeMap<String, Raised> {
+fn read_alarms(path: &Path) -> BTreeMap<String, Raised> {
     let bytes = durable::read_if_present(path, MAX_FILE_BYTES).ok().flatten();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

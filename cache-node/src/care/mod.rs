@@ -5,12 +5,15 @@
 //! scrub.rs     every object read through in the course of a week, within an I/O budget
 //! alarms.rs    what somebody must know, each once, with what to do
 //! smart.rs     what the disk says of itself
+//! watchdog.rs  systemd is told that the node is alive, as long as it is
 //! ```
 
 mod alarms;
 mod scrub;
 mod smart;
+mod watchdog;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mirabelle_manifests::Instant;
@@ -20,9 +23,10 @@ use mirabelle_transfer::Network;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::alarms::{Alarm, Alarms};
+pub(crate) use self::alarms::{Alarm, Alarms, Raised};
 pub(crate) use self::scrub::{Scrub, read_scrubbed};
 use self::smart::Smart;
+pub(crate) use self::watchdog::{Pulse, Watchdog};
 use crate::disk::{Disk, Stage};
 use crate::mirror::Current;
 use crate::site::Site;
@@ -39,7 +43,7 @@ pub(crate) struct Care {
     pub(crate) site: Site,
     pub(crate) disk: Disk,
     pub(crate) served: watch::Receiver<Current>,
-    pub(crate) alarms: Alarms,
+    pub(crate) alarms: Arc<Alarms>,
 }
 
 impl Care {

@@ -39,17 +39,16 @@ pub(super) fn run(context: &Context, trusted_root: &Path) -> Result<(), Failure>
 
     context.site.trust().trust(&bytes).or_fail(what)?;
     let file = ConfigFile {
-        wake_to: None,
-        scrub_every: settings.scrub_every.clone(),
-        scrub_rate: None,
-        disk_quota: settings.disk_quota.clone(),
-        disk_reserve: settings.disk_reserve.clone(),
-        link: None,
         college: Some(college.clone()),
         upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
         listen: settings.listen,
         sync_every: settings.sync_every.clone(),
         keep_unassigned: settings.keep_unassigned.clone(),
+        disk_quota: settings.disk_quota.clone(),
+        disk_reserve: settings.disk_reserve.clone(),
+        memory_cache: settings.memory_cache.clone(),
+        scrub_every: settings.scrub_every.clone(),
+        ..ConfigFile::default()
     };
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
     durable::write_atomically(&path, text.as_bytes())

@@ -1,8 +1,10 @@
 //! One file per command.
 
 mod config;
+mod export;
 mod fsck;
 mod gc;
+mod import;
 mod init;
 mod link;
 mod routes;
@@ -47,6 +49,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(&context),
         Command::Fsck { repair } => runtime()?.block_on(fsck::run(&context, repair)),
         Command::Gc { dry_run } => runtime()?.block_on(gc::run(&context, dry_run)),
+        Command::Export { directory } => runtime()?.block_on(export::run(&context, &directory)),
+        Command::Import { directory } => runtime()?.block_on(import::run(&context, &directory)),
         Command::Config { check } => config::run(&context, check),
         Command::Print { kind } => print_document(kind, Cli::command()),
     }

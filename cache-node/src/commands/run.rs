@@ -1,29 +1,35 @@
 //! `run`: mirror and serve, until asked to stop.
 //!
-//! Serving does not wait for mirroring: what was complete when the node stopped is served from the first moment on.
+//! Serving does not wait for mirroring: what was complete when the node stopped is served from the first moment on. Asked to stop, it
+//! finishes what it is sending; where systemd holds the socket, who connects meanwhile waits for the next process, and nobody
+//! is refused.
 
+use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fs_err as fs;
 use mirabelle_manifests::Instant;
 use mirabelle_terminal::{Failure, OrFail, stop_signal};
-use mirabelle_transfer::serve::run as run_server;
+use mirabelle_transfer::serve::{ServeStats, Server, Tls, keep_in_memory, listen};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::care::{Alarms, Care, Scrub, keep_scrubbing};
-use crate::http::{self, Node};
+use crate::care::{Alarms, Care, Scrub, Watchdog, keep_scrubbing};
+use crate::config::{Config, TlsTable};
+use crate::http::{self, Node, Seen};
+use crate::lan::{Announcement, Neighbours, Waking};
+use crate::legacy::Legacy;
 use crate::link;
 use crate::mirror::Mirror;
 use crate::on_demand::OnDemand;
-use crate::wake_ups::WakeUps;
+use crate::site::Site;
 
 /// After a failed sync the node looks again sooner than usual, but no sooner than this.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
-
 /// What is found missing is looked for at once, but no more often than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -34,55 +40,108 @@ struct Running {
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
-    let listen = config.listen;
-    let (sync_every, wake_to) = (config.sync_every, config.wake_to);
-    let disk = config.disk(&context.site.path(""));
-    let scrub = Scrub::new(&context.site, config.scrub_every, config.scrub_rate);
-    let link = link::open(&context.site, &config, Instant::now()).await;
-    let keeper = link::Keeper::new(context.site.clone(), &config, link.clone());
-    let mirror = Mirror::open(context.site.clone(), config, &link)?;
-    let what = || format!("cannot listen on {listen}");
-    let listener = TcpListener::bind(listen).await.or_fail(what)?;
+    let site = context.site.clone();
+    let tls = config.tls.as_ref().map(read_tls).transpose()?;
+    let disk = config.disk(&site.path(""));
+    let link = link::open(&site, &config, Instant::now()).await;
+    let keeper = link::Keeper::new(site.clone(), &config, link.clone());
+    let mirror = Mirror::open(site.clone(), config.clone(), &link)?;
+    let legacy = tokio::task::block_in_place(|| Legacy::open(&site, &config.legacy, config.legacy_quota, &link))
+        .or_fail(|| "cannot take up the files of legacy repositories".to_owned())?;
+    let what = || format!("cannot listen on {}", config.listen);
+    let listener = listen(config.listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
     let stop = stop_signal()?;
-    context.output.print(&Running { address: format!("http://{address}/") }, |running| {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    context.output.print(&Running { address: format!("{scheme}://{address}/") }, |running| {
         format!("serving on {}", running.address)
     });
     tracing::info!(%address, "serving");
 
-    let site = context.site.clone();
-    let wake_ups = Arc::new(WakeUps::open(&site.path("wake-ups.json"), wake_to));
-    let waking = wake_ups.clone();
+    keep_in_memory(usize::try_from(config.memory_cache).unwrap_or(usize::MAX));
     let look = Arc::new(Notify::new());
-    let on_demand = OnDemand::new(&mirror, &site, disk.clone());
-    let care = Care {
+    let waking = Arc::new(Waking::open(&site, config.college.clone(), config.wake_to.clone()));
+    let stats = Arc::new(ServeStats::default());
+    let alarms = Arc::new(Alarms::open(&site.path("alarms.json")));
+    let node = Arc::new(Node {
         site: site.clone(),
-        disk,
-        served: mirror.served(),
-        alarms: Alarms::open(&site.path("alarms.json")),
-    };
-    let node = Arc::new(Node { site, wake_ups, on_demand, look: look.clone() });
-    let server = tokio::spawn(run_server(
+        config: config.clone(),
+        waking: waking.clone(),
+        legacy,
+        on_demand: OnDemand::new(&mirror, &site, disk.clone()),
+        link,
+        disk: disk.clone(),
+        stats: stats.clone(),
+        alarms: alarms.clone(),
+        seen: Seen::default(),
+        look: look.clone(),
+    });
+    let server = tls.into_iter().fold(Server::default().stats(stats), Server::tls);
+    let server = tokio::spawn(server.run(
         listener,
-        move |request, _| http::answer(node.clone(), request),
+        move |request, peer| http::answer(node.clone(), peer, request),
         stop.clone(),
     ));
+    let announcement = announce(&config, &site, address);
+    let neighbours = match &announcement {
+        Some(announcement) if config.neighbours => look_for_neighbours(announcement),
+        _ => Neighbours::default(),
+    };
+    let care = Care { site: site.clone(), disk, served: mirror.served(), alarms };
+    let scrub = Scrub::new(&site, config.scrub_every, config.scrub_rate);
+    let upstreams = mirror.upstreams();
+    let watchdog = Watchdog::new(address, scheme == "https");
     tokio::join!(
-        keep_mirroring(&mirror, sync_every, &look, &stop),
+        keep_mirroring(&mirror, &neighbours, config.sync_every, &look, &stop),
         waking.keep_waking(&stop),
         care.keep(&stop),
         keep_scrubbing(&scrub, &look, &stop),
         keeper.keep(&stop),
+        watchdog.keep(mirror.pulse(), || upstreams.received(), &stop),
     );
     server.await.or_fail(|| "the server died".to_owned())?;
+    drop(announcement);
     mirror.close();
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn keep_mirroring(mirror: &Mirror, every: Duration, look: &Notify, stop: &CancellationToken) {
+fn read_tls(table: &TlsTable) -> Result<Tls, Failure> {
+    let read = |path| fs::read(path).or_fail(|| "cannot speak TLS".to_owned());
+    Tls::from_pem(&read(&table.certificate)?, &read(&table.key)?)
+        .map_err(|error| Failure::usage(format!("cannot speak TLS: {error}")))
+}
+
+/// Lets workstations find the node. One that cannot be found serves all the same.
+fn announce(config: &Config, site: &Site, address: SocketAddr) -> Option<Announcement> {
+    if !config.discovery {
+        return None;
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let node = format!("{host}:{}", site.path("").display());
+    Announcement::begin(address, &config.college, &node, &host).unwrap_or_else(|error| {
+        tracing::warn!(%error, cause = ?error.source(), "this node cannot be found by workstations that look for one");
+        None
+    })
+}
+
+fn look_for_neighbours(announcement: &Announcement) -> Neighbours {
+    announcement.neighbours().unwrap_or_else(|error| {
+        tracing::warn!(%error, cause = ?error.source(), "neighbours cannot be looked for");
+        Neighbours::default()
+    })
+}
+
+async fn keep_mirroring(
+    mirror: &Mirror,
+    neighbours: &Neighbours,
+    every: Duration,
+    look: &Notify,
+    stop: &CancellationToken,
+) {
     mirror.take_up(Instant::now()).await;
     loop {
+        mirror.ask_too(&neighbours.upstreams());
         let wait = tokio::select! {
             () = stop.cancelled() => return,
             result = mirror.sync(Instant::now()) => match result {

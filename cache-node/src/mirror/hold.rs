@@ -37,6 +37,7 @@ impl Mirror {
         now: Instant,
         lease: &mut Option<Lease>,
     ) -> Result<(HeldRelease, bool), Failure> {
+        self.pulse.beat();
         let entry = &obligation.entry;
         let manifest = self.site.served().manifest(entry)?;
         if let Some(bytes) = manifest.as_ref().filter(|_| self.index.is_complete(entry.digest)) {
@@ -74,7 +75,7 @@ impl Mirror {
                 Err(Setback::Here(failure)) => return Err(failure),
                 Err(Setback::NotThere(failure)) => failure,
                 Err(Setback::Upstream(failure)) => {
-                    self.upstreams.failed(upstream, &failure, now);
+                    self.upstreams.failed(&upstream, &failure, now);
                     failure
                 }
             };

@@ -23,9 +23,10 @@ use mirabelle_content::ObjectStore;
 use mirabelle_content::gc::Lease;
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_terminal::{Failure, Kind, OrFail};
-use mirabelle_transfer::{Fetcher, Link, Network, RetryPolicy, kept_network, refresh};
+use mirabelle_transfer::{Fetcher, Link, Network, RetryPolicy, Upstream, kept_network, refresh};
 use tokio::sync::watch;
 
+use crate::care::Pulse;
 use crate::config::Config;
 use crate::disk::{Disk, Stage};
 use crate::garbage::{self, Collection};
@@ -35,8 +36,8 @@ use crate::proof;
 use crate::site::{HeldRelease, Site};
 
 pub(crate) use self::obligations::Obligations;
-pub(crate) use self::plan::{Plan, Step, read_plan};
-pub(crate) use self::upstreams::Upstreams;
+pub(crate) use self::plan::{Plan, Step, Task, read_plan};
+pub(crate) use self::upstreams::{Upstreams, read_health};
 
 /// Mirrors for one college.
 pub(crate) struct Mirror {
@@ -45,7 +46,9 @@ pub(crate) struct Mirror {
     store: ObjectStore,
     upstreams: Arc<Upstreams>,
     disk: Disk,
+    link: Arc<Link>,
     holding: Arc<Holding>,
+    pulse: Pulse,
     index: Index,
     /// What is served, for whoever answers requests.
     served: watch::Sender<Current>,
@@ -116,7 +119,9 @@ impl Mirror {
             store: site.objects()?,
             upstreams: Arc::new(Upstreams::open(&site.path("upstreams.json"), fetchers)),
             disk: config.disk(&site.path("")),
+            link: link.clone(),
             holding: Arc::default(),
+            pulse: Pulse::default(),
             index,
             config,
             served: watch::Sender::default(),
@@ -129,6 +134,15 @@ impl Mirror {
         self.index.close();
     }
 
+    /// Asks these servers too, after those that are configured.
+    pub(crate) fn ask_too(&self, neighbours: &[Upstream]) {
+        let fetchers = neighbours.iter().filter_map(|upstream| {
+            let fetcher = Fetcher::new(upstream.clone(), RetryPolicy::default());
+            fetcher.ok().map(|fetcher| fetcher.over(self.link.clone()))
+        });
+        self.upstreams.ask_too(fetchers.collect());
+    }
+
     /// The servers that are asked.
     pub(crate) fn upstreams(&self) -> Arc<Upstreams> {
         self.upstreams.clone()
@@ -137,6 +151,11 @@ impl Mirror {
     /// The store that is filled.
     pub(crate) fn store(&self) -> &ObjectStore {
         &self.store
+    }
+
+    /// How it gets on.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The releases that it is fetching.
@@ -170,6 +189,7 @@ impl Mirror {
 
     /// Mirrors once, and keeps what it came to in `state.json`.
     pub(crate) async fn sync(&self, now: Instant) -> Result<Outcome, Failure> {
+        let _working = self.pulse.work();
         let before = self.upstreams.received();
         // From the first look at what is here until all of it is among what is owed, nobody sweeps.
         let mut lease = Some(self.lease()?);
@@ -242,7 +262,7 @@ impl Mirror {
         // Compared whole: after a rotation of keys, versions begin anew.
         let flipped = served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty();
         if flipped {
-            served.keep_roots(fetcher, &trust, &network).await;
+            served.keep_roots(&fetcher, &trust, &network).await;
             // It compresses and syncs: requests are answered meanwhile.
             let obliged: BTreeSet<Digest> = releases.iter().map(|held| held.release).collect();
             tokio::task::block_in_place(|| {
@@ -258,21 +278,21 @@ impl Mirror {
 
     /// Verifies what the first upstream says that can be reached and is trusted: one that is down, behind, or lies must not keep
     /// the college from the next one's truth.
-    async fn refresh(&self, now: Instant) -> Result<(Network, &Fetcher), Failure> {
+    async fn refresh(&self, now: Instant) -> Result<(Network, Fetcher), Failure> {
         let mut first_failure: Option<Failure> = None;
         for fetcher in self.upstreams.in_order(now) {
-            let failure = match refresh(fetcher, &self.site.trust(), now)
+            let failure = match refresh(&fetcher, &self.site.trust(), now)
                 .await
                 .or_fail(|| format!("cannot refresh the catalogue for college {}", self.config.college))
             {
                 Ok(network) => {
-                    self.upstreams.succeeded(fetcher, now);
+                    self.upstreams.succeeded(&fetcher, now);
                     return Ok((network, fetcher));
                 }
                 Err(failure) if matches!(failure.kind(), Kind::Network | Kind::Trust) => failure,
                 Err(failure) => return Err(failure),
             };
-            self.upstreams.failed(fetcher, &failure, now);
+            self.upstreams.failed(&fetcher, &failure, now);
             if first_failure.as_ref().is_none_or(|known| known.kind() != Kind::Trust) {
                 first_failure = Some(failure);
             }
@@ -374,7 +394,7 @@ impl Mirror {
         for obligation in Obligations::new(&network, &self.config.college, now).iter() {
             let entry = &obligation.entry;
             let manifest = self.site.served().manifest(entry)?;
-            let mut request = self.request(fetcher, &network, entry, manifest).await?;
+            let mut request = self.request(&fetcher, &network, entry, manifest).await?;
             let plan = request
                 .plan()
                 .await

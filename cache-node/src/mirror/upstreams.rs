@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::SignedDuration;
 use mirabelle_content::durable;
@@ -39,7 +39,9 @@ pub(crate) struct Health {
 
 /// The servers.
 pub(crate) struct Upstreams {
-    fetchers: Vec<Fetcher>,
+    /// As configured, then the neighbours.
+    fetchers: RwLock<Vec<Fetcher>>,
+    configured: usize,
     health: Mutex<BTreeMap<String, Health>>,
     path: PathBuf,
 }
@@ -47,13 +49,29 @@ pub(crate) struct Upstreams {
 impl Upstreams {
     /// Takes up how they fared before; what cannot be read is forgotten.
     pub(crate) fn open(path: &Path, fetchers: Vec<Fetcher>) -> Self {
-        Self { fetchers, health: Mutex::new(read_health(path)), path: path.to_owned() }
+        let configured = fetchers.len();
+        let health = Mutex::new(read_health(path));
+        Self { fetchers: RwLock::new(fetchers), configured, health, path: path.to_owned() }
+    }
+
+    /// Asks these too, after those that are configured; those that were found before, and are still, keep their connections.
+    pub(crate) fn ask_too(&self, found: Vec<Fetcher>) {
+        let mut fetchers = self.fetchers.write().unwrap_or_else(PoisonError::into_inner);
+        let known = fetchers.split_off(self.configured);
+        fetchers.extend(found.into_iter().map(|fetcher| {
+            let same = known.iter().find(|known| known.upstream() == fetcher.upstream());
+            same.cloned().unwrap_or(fetcher)
+        }));
+    }
+
+    fn fetchers(&self) -> Vec<Fetcher> {
+        self.fetchers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The servers, in the order in which to ask them at `now`.
-    pub(crate) fn in_order(&self, now: Instant) -> Vec<&Fetcher> {
+    pub(crate) fn in_order(&self, now: Instant) -> Vec<Fetcher> {
+        let mut order = self.fetchers();
         let health = self.lock();
-        let mut order: Vec<&Fetcher> = self.fetchers.iter().collect();
         // Stable: those that are well stay in the order of preference.
         order.sort_by_key(|fetcher| {
             health.get(&name(fetcher)).and_then(|health| health.rests_until).filter(|until| *until > now)
@@ -63,7 +81,7 @@ impl Upstreams {
 
     /// Bytes received from all of them.
     pub(crate) fn received(&self) -> u64 {
-        self.fetchers.iter().map(|fetcher| fetcher.meter().received()).sum()
+        self.fetchers().iter().map(|fetcher| fetcher.meter().received()).sum()
     }
 
     /// It gave what was asked for.
@@ -145,18 +163,18 @@ mod tests {
         let all = upstreams(&path);
         let at = |text: &str| text.parse::<Instant>().unwrap();
         let network = Failure::no("no answer");
-        all.failed(&all.fetchers[0], &network, at("2026-11-26T08:00:00Z"));
+        all.failed(&all.fetchers()[0], &network, at("2026-11-26T08:00:00Z"));
         assert_eq!(order(&all, "2026-11-26T08:00:30Z"), "bca");
         assert_eq!(order(&all, "2026-11-26T08:01:00Z"), "abc");
-        all.failed(&all.fetchers[0], &network, at("2026-11-26T08:01:00Z"));
+        all.failed(&all.fetchers()[0], &network, at("2026-11-26T08:01:00Z"));
         assert_eq!(order(&all, "2026-11-26T08:02:30Z"), "bca");
-        all.failed(&all.fetchers[1], &Failure::trust("another file"), at("2026-11-26T08:02:30Z"));
+        all.failed(&all.fetchers()[1], &Failure::trust("another file"), at("2026-11-26T08:02:30Z"));
         assert_eq!(order(&all, "2026-11-26T08:02:45Z"), "cab", "who lied rests longest");
-        all.failed(&all.fetchers[2], &network, at("2026-11-26T08:02:45Z"));
+        all.failed(&all.fetchers()[2], &network, at("2026-11-26T08:02:45Z"));
         assert_eq!(order(&all, "2026-11-26T08:02:46Z"), "acb", "where all rest, who is due first");
         // The next process knows.
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:46Z"), "acb");
-        all.succeeded(&all.fetchers[1], at("2026-11-26T08:02:50Z"));
+        all.succeeded(&all.fetchers()[1], at("2026-11-26T08:02:50Z"));
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:51Z"), "bac");
         fs_err::write(&path, "nonsense").unwrap();
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:51Z"), "abc");

@@ -49,6 +49,7 @@ use self::schedule::{Task, View};
 use self::socket::{Answer, Request, Wish};
 use self::worker::{Done, Worker};
 use crate::config::Config;
+use crate::discover;
 use crate::layout::Layout;
 use crate::outlook::{Due, Outlook};
 use crate::platform;
@@ -59,6 +60,8 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const AUDIT_EVERY: Duration = Duration::from_hours(1);
 /// How long looking ahead may take.
 const LOOKING: Duration = Duration::from_mins(10);
+/// How often a node is looked for, while the one that is known does not answer.
+const SEARCH_EVERY: Duration = Duration::from_mins(15);
 /// How much further than the time at work the clock may go on: more is a suspended machine.
 const LONGEST_GAP: Duration = Duration::from_mins(2);
 /// Wishes that wait.
@@ -70,7 +73,10 @@ pub(crate) struct Agent {
     config: Config,
     worker: Worker,
     power: Power,
-    fetcher: Fetcher,
+    /// Whoever is asked, once somebody was found.
+    node: Option<Fetcher>,
+    /// On which network a node was looked for last, and when.
+    searched: Option<(String, Instant)>,
     refresh_every: Duration,
     timetable: Timetable,
     outlook: Option<Outlook>,
@@ -105,7 +111,6 @@ enum End {
 impl Agent {
     pub(crate) fn new(layout: Layout, config: Config) -> Result<Self, Failure> {
         let what = || "cannot start the agent".to_owned();
-        let fetcher = Fetcher::new(config.node.clone(), RetryPolicy::default()).or_fail(what)?;
         let refresh_every = config.agent.refresh_every()?;
         // One that did not come to its end is made again, in what remains of its time; and its hour counts, if the machine was
         // on all the time and only the agent was started anew.
@@ -118,7 +123,8 @@ impl Agent {
         let mut agent = Self {
             worker: Worker::new(layout.root()).or_fail(what)?,
             power: Power::new(&config.agent),
-            fetcher,
+            node: None,
+            searched: None,
             timetable: Timetable::of(&[], &config.machine, &Groups::new()),
             outlook: None,
             measured: layout.kept(MEASURED).unwrap_or_default(),
@@ -266,9 +272,14 @@ impl Agent {
     async fn refresh(&mut self, stop: &CancellationToken) {
         let now = Instant::now();
         let trust = self.layout.trust();
+        let Some(node) = self.node() else {
+            self.searched = Some((discover::network_name(), now));
+            self.look_ahead(true, stop).await;
+            return;
+        };
         let unchanged = tokio::select! {
             () = stop.cancelled() => return,
-            unchanged = is_unchanged(&self.fetcher, &trust) => unchanged,
+            unchanged = is_unchanged(&node, &trust) => unchanged,
         };
         let looked_ahead = self.looked_ahead;
         let passed = |outlook: &Outlook| {
@@ -283,6 +294,11 @@ impl Agent {
             Ok(_) => self.look_ahead(true, stop).await,
             Err(error) => {
                 tracing::info!(%error, "the node does not answer");
+                if self.search_is_due(now) {
+                    self.searched = Some((discover::network_name(), now));
+                    self.look_ahead(true, stop).await;
+                    return;
+                }
                 self.refresh_at = soon(now, self.jitter(self.refresh_every.min(SHORTEST_REST), 1));
                 // What was known goes on: a ring that opens, a deadline, a window.
                 if self.outlook.as_ref().is_none_or(passed) {
@@ -290,6 +306,23 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Whoever is asked on this network.
+    fn node(&mut self) -> Option<Fetcher> {
+        let known = discover::known(&self.layout, &self.config)?;
+        if self.node.as_ref().is_none_or(|node| *node.upstream() != known) {
+            self.node = Fetcher::new(known, RetryPolicy::default()).ok();
+        }
+        self.node.clone()
+    }
+
+    /// A node that is silent may be on another network than this machine: at once when that is new, else now and then.
+    fn search_is_due(&self, now: Instant) -> bool {
+        let is_over = |(network, at): &(String, Instant)| {
+            *network != discover::network_name() || soon(*at, SEARCH_EVERY) <= now || *at > now
+        };
+        discover::may_search(&self.config.node) && self.searched.as_ref().is_none_or(is_over)
     }
 
     /// Makes the outlook anew, from the node or from what is known.

@@ -1,16 +1,21 @@
 //! Asking the node to wake this machine: it stays on at night, and is on the same network.
 //!
 //! ```text
-//! POST <node>/wake-ups     {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z"}
+//! POST <node>/wake-ups     {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z",
+//!                           "room":"B12","tags":["exam"],"platform":"linux-x86_64"}
 //! ```
+//!
+//! The node remembers who can be woken, and wakes it at the hours that the deployment gives to its room; so it says where it
+//! stands. A node of an older version refuses what it does not know, and is asked again without.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::{Instant, MachineId};
-use mirabelle_transfer::Fetcher;
+use mirabelle_manifests::{Instant, MachineId, Platform, RoomName, Tag};
+use mirabelle_transfer::{FetchError, Fetcher};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -25,6 +30,18 @@ struct WakeUp<'a> {
     machine: &'a MachineId,
     mac: Vec<String>,
     at: Instant,
+    #[serde(flatten)]
+    stands: Option<Stands<'a>>,
+}
+
+/// Where it stands, as far as the deployment can tell workstations apart.
+#[derive(Serialize)]
+struct Stands<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a RoomName>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    tags: &'a BTreeSet<Tag>,
+    platform: &'a Platform,
 }
 
 /// Asks the node to wake this machine at `at`.
@@ -33,7 +50,14 @@ pub(super) async fn ask(fetcher: &Fetcher, config: &Config, at: Instant) -> io::
     if mac.is_empty() {
         return Err(io::Error::other("this machine has no network interface that can be woken"));
     }
-    let wake_up = WakeUp { machine: &config.machine.id, mac, at };
+    let machine = &config.machine;
+    let stands = Stands { room: machine.room.as_ref(), tags: &machine.tags, platform: &machine.platform };
+    let mut wake_up = WakeUp { machine: &machine.id, mac, at, stands: Some(stands) };
+    let asked = fetcher.post("wake-ups", serde_json::to_vec(&wake_up)?).await;
+    if !matches!(asked, Err(FetchError::Status { status: 400, .. })) {
+        return asked.map_err(io::Error::other);
+    }
+    wake_up.stands = None;
     fetcher.post("wake-ups", serde_json::to_vec(&wake_up)?).await.map_err(io::Error::other)
 }
 

@@ -131,7 +131,12 @@ impl Agent {
     pub(super) async fn switch_off(&mut self, hour: Instant) -> bool {
         tracing::info!(%hour, "the machine goes off");
         if let Some(at) = self.timetable.wake_after(hour) {
-            let asked = tokio::time::timeout(ASKING, wake::ask(&self.fetcher, &self.config, at)).await;
+            let node = self.node();
+            let asking = async {
+                let node = node.ok_or(std::io::ErrorKind::NotConnected)?;
+                wake::ask(&node, &self.config, at).await
+            };
+            let asked = tokio::time::timeout(ASKING, asking).await;
             match asked.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
                 Ok(()) => tracing::info!(%at, "the node was asked to wake this machine"),
                 Err(error) => tracing::warn!(%at, %error, "the node cannot be asked to wake this machine"),

@@ -6,7 +6,7 @@ use mirabelle_manifests::{Asker, AssignmentMode, Instant, MachineState, PackageN
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
-use super::{Begun, Context, ask};
+use super::{Begun, Context, ask_known};
 use crate::faults::point;
 use crate::generation::Generation;
 use crate::plan::{InstallPlan, Shown};
@@ -96,8 +96,11 @@ pub(super) async fn update(
 ) -> Result<(), Failure> {
     let config = context.config()?;
     let begun = context.begin(&config)?;
-    let (fetcher, network) =
-        if offline { (ask(&config)?, context.kept().await?) } else { context.refresh(&config).await? };
+    let (fetcher, network) = if offline {
+        (ask_known(context, &config)?, context.kept().await?)
+    } else {
+        context.refresh(&config).await?
+    };
     begun.learn(&network)?;
     let mut known = context.known(network, &config)?;
     let mut first_failure = None;

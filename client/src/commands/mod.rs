@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::CommandFactory;
 use mirabelle_manifests::tuf::RoleName;
 use mirabelle_manifests::{Asker, Decision, Digest, Instant, Machine, MachineState, PackageName, Situation};
-use mirabelle_terminal::{Failure, OrFail, Output, print_document, runtime};
-use mirabelle_transfer::{Fetcher, Network, RetryPolicy, kept_network, refresh_or_keep};
+use mirabelle_terminal::{Failure, Kind, OrFail, Output, print_document, runtime};
+use mirabelle_transfer::{Fetcher, Network, RetryPolicy, Upstream, kept_network, refresh_or_keep};
 
 use crate::agent::socket;
 use crate::cli::{Cli, Command, Settings};
 use crate::config::Config;
+use crate::discover::{self, NodeSetting, Place};
 use crate::generation::Generation;
 use crate::layout::Layout;
 use crate::outlook::Outlook;
@@ -46,12 +47,56 @@ impl Context {
         Config::load(&self.layout, &self.settings)
     }
 
-    /// Asks the node for what is new.
+    /// Asks the node for what is new; where it does not answer, or not with the truth, one that is found on this network.
     async fn refresh(&self, config: &Config) -> Result<(Fetcher, Network), Failure> {
-        let fetcher = ask(config)?;
+        let known = discover::known(&self.layout, config);
+        let mut first_failure = None;
+        if let Some(node) = &known {
+            match self.refresh_from(config, node).await {
+                Err(failure) if is_another_nodes_turn(&failure) => {
+                    if failure.kind() == Kind::Trust {
+                        tracing::warn!(%node, "the node does not say what was signed\n{}", failure.render().trim_end());
+                    }
+                    first_failure = Some(failure);
+                }
+                done => return done,
+            }
+        }
+        let places: &[Place] = if discover::may_search(&config.node) { &Place::ALL } else { &[] };
+        for place in places {
+            let mut found = place.search().await;
+            if let NodeSetting::At(node) = &config.node
+                && *place == Place::Dns
+            {
+                // The one that is set comes before all that are found; it may be back.
+                found.insert(0, node.clone());
+            }
+            for node in found.iter().filter(|node| Some(*node) != known.as_ref()) {
+                match self.refresh_from(config, node).await {
+                    Ok(done) => {
+                        discover::note(&self.layout, config, node);
+                        return Ok(done);
+                    }
+                    Err(failure) if is_another_nodes_turn(&failure) => {
+                        tracing::info!(%node, "a node that was found is passed over\n{}", failure.render().trim_end());
+                        first_failure.get_or_insert(failure);
+                    }
+                    failed => return failed,
+                }
+            }
+        }
+        Err(first_failure.unwrap_or_else(no_node))
+    }
+
+    async fn refresh_from(&self, config: &Config, node: &Upstream) -> Result<(Fetcher, Network), Failure> {
+        let fetcher = ask(node)?;
         let network = refresh_or_keep(&fetcher, &self.layout.trust(), self.now)
             .await
-            .or_fail(|| format!("cannot refresh from the node {}", config.node))?;
+            .or_fail(|| format!("cannot refresh from the node {node}"))
+            .map_err(|failure| match &config.node {
+                NodeSetting::At(_) => failure,
+                NodeSetting::Discover => failure.hint("it was found on this network: is it the right one?"),
+            })?;
         say_how_fresh(&network);
         Ok((fetcher, network))
     }
@@ -173,8 +218,23 @@ fn say_how_fresh(network: &Network) {
     }
 }
 
-fn ask(config: &Config) -> Result<Fetcher, Failure> {
-    Fetcher::new(config.node.clone(), RetryPolicy::default()).or_fail(|| "cannot ask the node".to_owned())
+fn ask(node: &Upstream) -> Result<Fetcher, Failure> {
+    Fetcher::new(node.clone(), RetryPolicy::default()).or_fail(|| "cannot ask the node".to_owned())
+}
+
+/// Whoever would be asked, without looking for anybody.
+fn ask_known(context: &Context, config: &Config) -> Result<Fetcher, Failure> {
+    ask(&discover::known(&context.layout, config).ok_or_else(no_node)?)
+}
+
+/// True for a node that is not there, or does not say what was signed.
+fn is_another_nodes_turn(failure: &Failure) -> bool {
+    matches!(failure.kind(), Kind::Network | Kind::Trust)
+}
+
+fn no_node() -> Failure {
+    Failure::no("no node was found on this network")
+        .hint("`mirabelle refresh` looks for one; or set `node` in `client.toml`")
 }
 
 /// A command that may change something.

@@ -8,7 +8,7 @@ use mirabelle_terminal::{Bar, Failure, OrFail, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainPlan};
 use serde::Serialize;
 
-use super::{Context, ask};
+use super::{Context, ask_known};
 use crate::config::Config;
 use crate::generation::{Generation, Installed};
 use crate::native;
@@ -89,7 +89,7 @@ struct Repaired {
 pub(super) async fn repair(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let begun = context.begin(&config)?;
-    let fetcher = ask(&config)?;
+    let fetcher = ask_known(context, &config)?;
     let mut repair =
         Repair { context, store: &begun.executor.store, fetcher: &fetcher, config: &config, network: None };
     let mut repaired = Repaired { repaired: Vec::new(), received_bytes: 0 };

@@ -1,9 +1,9 @@
-//! Waking workstations: they ask for it before they go off, and the node, which stays on and is on their network, does it.
+//! Wake-ups that workstations ask for before they go off: the node stays on, is on their network, and does it.
 //!
 //! ```text
-//! POST /wake-ups  {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z"}  ─▶  200
+//! POST /wake-ups  {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z",      ─▶  200
+//!                  "room":"B12","tags":["exam"],"platform":"linux-x86_64"}      the last three may be missing
 //! <root>/wake-ups.json     what was asked for, replaced as a whole
-//! magic packet             6 × ff, 16 × the address, by UDP to the network's broadcast address, port 9 (AMD, 20213)
 //! ```
 //!
 //! A crash: who was to be woken is woken after the next start, unless the hour is long past.
@@ -12,45 +12,48 @@
 //! also ask in another's name for another hour, and so let it sleep: machines have no keys yet to sign with. What she can take from
 //! the node is bounded: the request's length, how many machines are kept, how far ahead.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use mirabelle_content::durable;
-use mirabelle_manifests::{Instant, MachineId};
+use mirabelle_manifests::{Instant, MachineId, Platform, RoomName, Tag};
 use serde::{Deserialize, Serialize};
-use tokio::net::UdpSocket;
-use tokio_util::sync::CancellationToken;
+
+use super::packet::{HardwareAddress, HardwareAddressError};
 
 /// The most of a request.
 pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 10;
 /// More machines than the largest college has.
-const MAX_MACHINES: usize = 4000;
+pub(super) const MAX_MACHINES: usize = 4000;
 /// Interfaces of one machine.
 const MAX_ADDRESSES: usize = 16;
 /// Nobody asks further ahead than the longest holidays.
 const FURTHEST: SignedDuration = SignedDuration::from_hours(70 * 24);
 /// Whoever was to be woken longer ago than this slept through it for a reason: the node was off.
-const TOO_LATE: SignedDuration = SignedDuration::from_hours(2);
-/// How often the clock is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(20);
-/// A packet may be lost, and waking twice does nothing.
-const PACKETS: u32 = 3;
+pub(super) const TOO_LATE: SignedDuration = SignedDuration::from_hours(2);
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Where magic packets go, where nobody says otherwise.
-pub(crate) const BROADCAST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::BROADCAST), 9);
-
-/// What a workstation asks for.
+/// What a workstation asks for, and says of itself. Members that a node does not know are passed over: a newer client's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WakeUp {
-    machine: MachineId,
+pub(super) struct WakeUp {
+    pub(super) machine: MachineId,
     mac: Vec<String>,
-    at: Instant,
+    pub(super) at: Instant,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) room: Option<RoomName>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) tags: BTreeSet<Tag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) platform: Option<Platform>,
+}
+
+impl WakeUp {
+    /// Its cards.
+    pub(super) fn cards(&self) -> Vec<HardwareAddress> {
+        self.mac.iter().filter_map(|mac| mac.parse().ok()).collect()
+    }
 }
 
 /// Why a request is refused.
@@ -58,8 +61,8 @@ struct WakeUp {
 pub(crate) enum WakeUpError {
     #[error("the request cannot be read")]
     Malformed(#[from] serde_json::Error),
-    #[error("`{0}` is no hardware address")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] HardwareAddressError),
     #[error("there are none or too many hardware addresses")]
     Addresses,
     #[error("{0:.0} is past, or too far away")]
@@ -72,28 +75,27 @@ pub(crate) enum WakeUpError {
 
 /// The wake-ups that were asked for.
 #[derive(Debug)]
-pub(crate) struct WakeUps {
+pub(super) struct WakeUps {
     path: PathBuf,
-    to: SocketAddr,
     asked: Mutex<BTreeMap<MachineId, WakeUp>>,
 }
 
 impl WakeUps {
     /// Takes up what was asked for before; a file that cannot be read is forgotten, as machines ask every evening.
-    pub(crate) fn open(path: &Path, to: SocketAddr) -> Self {
+    pub(super) fn open(path: &Path) -> Self {
         let kept = durable::read_if_present(path, MAX_FILE_BYTES).ok().flatten();
         let asked = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { path: path.to_owned(), to, asked: Mutex::new(asked) }
+        Self { path: path.to_owned(), asked: Mutex::new(asked) }
     }
 
     /// Takes a request; the last one of a machine counts.
-    pub(crate) fn ask(&self, body: &[u8], now: Instant) -> Result<(), WakeUpError> {
+    pub(super) fn ask(&self, body: &[u8], now: Instant) -> Result<WakeUp, WakeUpError> {
         let wake_up: WakeUp = serde_json::from_slice(body)?;
         if wake_up.mac.is_empty() || wake_up.mac.len() > MAX_ADDRESSES {
             return Err(WakeUpError::Addresses);
         }
-        if let Some(wrong) = wake_up.mac.iter().find(|mac| address(mac).is_none()) {
-            return Err(WakeUpError::Address(wrong.chars().take(32).collect()));
+        for mac in &wake_up.mac {
+            mac.parse::<HardwareAddress>()?;
         }
         if wake_up.at <= now || wake_up.at.duration_since(now) > FURTHEST {
             return Err(WakeUpError::When(wake_up.at));
@@ -103,12 +105,18 @@ impl WakeUps {
             return Err(WakeUpError::TooMany);
         }
         tracing::info!(machine = %wake_up.machine, at = %wake_up.at, "a workstation asked to be woken");
-        asked.insert(wake_up.machine.clone(), wake_up);
-        self.keep(&asked)
+        asked.insert(wake_up.machine.clone(), wake_up.clone());
+        self.keep(&asked)?;
+        Ok(wake_up)
+    }
+
+    /// True when a machine asked to be woken, and has not been.
+    pub(super) fn is_waiting(&self, machine: &MachineId) -> bool {
+        self.lock().contains_key(machine)
     }
 
     /// Takes those out whose hour has come, and that are still worth waking: whatever the disk says, they are woken.
-    fn due(&self, now: Instant) -> Vec<WakeUp> {
+    pub(super) fn due(&self, now: Instant) -> Vec<WakeUp> {
         let mut asked = self.lock();
         let (due, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut *asked).into_iter().partition(|(_, wake_up)| wake_up.at <= now);
@@ -129,55 +137,6 @@ impl WakeUps {
         // Each change is whole before anything can panic.
         self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-
-    /// Wakes machines at their hour, until the node stops.
-    pub(crate) async fn keep_waking(&self, stop: &CancellationToken) {
-        loop {
-            for wake_up in self.due(Instant::now()) {
-                match wake(&wake_up, self.to).await {
-                    Ok(()) => tracing::info!(machine = %wake_up.machine, "a workstation was woken"),
-                    Err(error) => {
-                        tracing::warn!(machine = %wake_up.machine, %error, "a workstation could not be woken");
-                    }
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-        }
-    }
-}
-
-/// The six bytes of a hardware address.
-fn address(text: &str) -> Option<[u8; 6]> {
-    let mut bytes = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut bytes {
-        let part = parts
-            .next()
-            .filter(|part| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(bytes)
-}
-
-async fn wake(wake_up: &WakeUp, to: SocketAddr) -> std::io::Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-    socket.set_broadcast(true)?;
-    for mac in wake_up.mac.iter().filter_map(|mac| address(mac)) {
-        let packet = magic_packet(mac);
-        for _ in 0..PACKETS {
-            socket.send_to(&packet, to).await?;
-        }
-    }
-    Ok(())
-}
-
-fn magic_packet(mac: [u8; 6]) -> Vec<u8> {
-    let mut packet = vec![0xff; 6];
-    packet.extend(mac.iter().copied().cycle().take(16 * 6));
-    packet
 }
 
 #[cfg(test)]
@@ -198,11 +157,11 @@ mod tests {
     fn the_last_request_of_a_machine_counts_and_survives_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("wake-ups.json");
-        let wake_ups = WakeUps::open(&path, BROADCAST);
+        let wake_ups = WakeUps::open(&path);
         wake_ups.ask(&request("a", MAC, 5), at(0)).unwrap();
         wake_ups.ask(&request("a", MAC, 12), at(0)).unwrap();
         wake_ups.ask(&request("b", MAC, 13), at(0)).unwrap();
-        let again = WakeUps::open(&path, BROADCAST);
+        let again = WakeUps::open(&path);
         assert!(again.due(at(6)).is_empty());
         let due = again.due(at(12));
         assert_eq!(due.iter().map(|wake_up| wake_up.machine.as_str()).collect::<Vec<_>>(), ["a"]);
@@ -213,8 +172,8 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_do() {
         let directory = tempfile::tempdir().unwrap();
-        let wake_ups = WakeUps::open(&directory.path().join("wake-ups.json"), BROADCAST);
-        for mac in ["", "02:00:00:12:34", "02:00:00:12:34:5g", "02:00:00:12:34:56:78", "+2:00:00:12:34:56"] {
+        let wake_ups = WakeUps::open(&directory.path().join("wake-ups.json"));
+        for mac in ["", "02:00:00:12:34", "ff:ff:ff:ff:ff:ff"] {
             assert!(wake_ups.ask(&request("a", mac, 5), at(0)).is_err(), "{mac}");
         }
         for hours in [0, -1, 24 * 365] {
@@ -231,20 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_names_the_machine_sixteen_times() {
-        let packet = magic_packet(address(MAC).unwrap());
-        assert_eq!(packet.len(), 102);
-        assert_eq!(packet[..6], [0xff; 6]);
-        assert!(packet[6..].chunks(6).all(|part| part == [2, 0, 0, 0x12, 0x34, 0x56]));
-    }
-
-    #[tokio::test]
-    async fn the_packet_arrives() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let wake_up: WakeUp = serde_json::from_slice(&request("a", MAC, 5)).unwrap();
-        wake(&wake_up, receiver.local_addr().unwrap()).await.unwrap();
-        let mut packet = [0; 200];
-        let (length, _) = receiver.recv_from(&mut packet).await.unwrap();
-        assert_eq!(packet[..length], magic_packet(address(MAC).unwrap()));
+    fn a_newer_clients_words_are_passed_over_and_its_room_is_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let wake_ups = WakeUps::open(&directory.path().join("wake-ups.json"));
+        let request = format!(
+            r#"{{"machine":"a","mac":["{MAC}"],"at":"{}","room":"B12","tags":["exam"],"mood":"sunny"}}"#,
+            at(5)
+        );
+        let asked = wake_ups.ask(request.as_bytes(), at(0)).unwrap();
+        assert_eq!(asked.room.unwrap().as_str(), "B12");
+        assert!(wake_ups.is_waiting(&"a".parse().unwrap()));
     }
 }

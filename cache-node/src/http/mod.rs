@@ -7,10 +7,19 @@
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | of an approved release, and not here | fetched while whoever asks waits (`on_demand.rs`) |
 //! | `/complete.json` | what the node states that it holds (`proof.rs`) |
-//! | `/status` | `state.json`, for people and monitoring |
-//! | `/wake-ups` | POST: a workstation asks to be woken (`wake_ups.rs`) |
+//! | `/` | a page for whoever stands in front of the node (`page.rs`) |
+//! | `/status` | the same as JSON: `state.json`, what is on, what is to come |
+//! | `/metrics` | the same for Prometheus (`metrics.rs`) |
+//! | `/wake-ups` | POST: a workstation asks to be woken (`lan/wake_ups.rs`) |
+//! | `/legacy/<name>/…` | a legacy repository, pulled through (`legacy/`) |
 //! | `/healthz` | 200 while the process answers |
 
+mod metrics;
+mod page;
+mod picture;
+mod seen;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +28,24 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use mirabelle_manifests::{Digest, Instant, Routes};
+use mirabelle_transfer::Link;
 use mirabelle_transfer::flight::FlightError;
 use mirabelle_transfer::serve::{
-    Body, Naming, body, file_of, problem, serve_document, serve_file, serve_growing, serve_object,
+    Body, Naming, ServeStats, body, file_of, problem, serve_document, serve_file, serve_growing,
+    serve_object,
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::seen::Seen;
+use crate::care::Alarms;
+use crate::config::Config;
+use crate::disk::Disk;
 use crate::index::leave_doubt;
+use crate::lan::{MAX_REQUEST_BYTES, WakeUpError, Waking};
+use crate::legacy::Legacy;
+use crate::mirror::{read_health, read_plan};
 use crate::on_demand::{Object, OnDemand};
 use crate::site::Site;
-use crate::wake_ups::{MAX_REQUEST_BYTES, WakeUpError, WakeUps};
 
 /// How long a request's body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -36,22 +53,36 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// What answers are made of.
 pub(crate) struct Node {
     pub(crate) site: Site,
-    pub(crate) wake_ups: Arc<WakeUps>,
+    pub(crate) config: Config,
+    pub(crate) waking: Arc<Waking>,
+    pub(crate) legacy: Legacy,
     pub(crate) on_demand: Arc<OnDemand>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) disk: Disk,
+    pub(crate) stats: Arc<ServeStats>,
+    pub(crate) alarms: Arc<Alarms>,
+    /// Whoever asked lately.
+    pub(crate) seen: Seen,
     /// Told when something was found that the mirror should look at.
     pub(crate) look: Arc<Notify>,
 }
 
 /// Answers one request.
-pub(crate) async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(node: Arc<Node>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let site = &node.site;
+    node.seen.note(peer.ip(), Instant::now());
     if request.uri().path() == "/wake-ups" {
-        return ask_to_be_woken(&node.wake_ups, request).await;
+        return ask_to_be_woken(&node.waking, request).await;
     }
     let (method, headers) = (request.method(), request.headers());
+    if let Some(asked) = request.uri().path().strip_prefix("/legacy/") {
+        return node.legacy.answer(method, headers, asked, request.uri().query()).await;
+    }
     match request.uri().path() {
+        "/" => return page::answer(&node, &request).await,
+        "/metrics" => return metrics::answer(&node).await,
         "/healthz" => return Response::new(body("ok\n")),
-        "/status" => return status(site),
+        "/status" => return status(&node),
         "/complete.json" => {
             return serve_file(method, headers, &site.served().path("complete.json"), Naming::Mutable).await;
         }
@@ -148,7 +179,7 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
     }
 }
 
-async fn ask_to_be_woken(wake_ups: &Arc<WakeUps>, request: Request<Incoming>) -> Response<Body> {
+async fn ask_to_be_woken(waking: &Arc<Waking>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::POST {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "one asks to be woken by POST");
     }
@@ -157,8 +188,8 @@ async fn ask_to_be_woken(wake_ups: &Arc<WakeUps>, request: Request<Incoming>) ->
     let Ok(Ok(read)) = read else {
         return problem(StatusCode::BAD_REQUEST, "the request is too long, or did not arrive");
     };
-    let (wake_ups, bytes) = (wake_ups.clone(), read.to_bytes());
-    match tokio::task::spawn_blocking(move || wake_ups.ask(&bytes, Instant::now())).await {
+    let (waking, bytes) = (waking.clone(), read.to_bytes());
+    match tokio::task::spawn_blocking(move || waking.ask(&bytes, Instant::now())).await {
         Ok(Ok(())) => Response::new(body("ok\n")),
         Ok(Err(error @ WakeUpError::Disk(_))) => {
             tracing::error!(%error, "a wake-up could not be kept");
@@ -178,9 +209,14 @@ fn object_of(name: &str) -> Option<Digest> {
     (object.fanned_out() == name).then_some(object)
 }
 
-fn status(site: &Site) -> Response<Body> {
+fn status(node: &Node) -> Response<Body> {
+    let (site, now) = (&node.site, Instant::now());
     let state = site.state();
     let mut shown = serde_json::to_value(&state).unwrap_or_default();
-    shown["stale"] = state.is_stale(Instant::now()).into();
+    shown["college"] = node.config.college.to_string().into();
+    shown["stale"] = state.is_stale(now).into();
+    shown["alarms"] = serde_json::to_value(node.alarms.raised()).unwrap_or_default();
+    shown["plan"] = serde_json::to_value(read_plan(&site.path("plan.json"))).unwrap_or_default();
+    shown["upstreams"] = serde_json::to_value(read_health(&site.path("upstreams.json"))).unwrap_or_default();
     json(StatusCode::OK, &shown)
 }
