@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use mirabelle_manifests::Instant;
 use mirabelle_terminal::{Failure, OrFail, stop_signal};
-use mirabelle_transfer::serve::run as run_server;
+use mirabelle_transfer::serve::{listen as listen_on, run as run_server};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -31,7 +30,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let (sync_every, wake_to) = (config.sync_every, config.wake_to);
     let mirror = Mirror::open(context.site.clone(), config)?;
     let what = || format!("cannot listen on {listen}");
-    let listener = TcpListener::bind(listen).await.or_fail(what)?;
+    let listener = listen_on(listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
     let stop = stop_signal()?;
     context.output.print(&Running { address: format!("http://{address}/") }, |running| {
