@@ -7,28 +7,46 @@
 //! It is the process's and not a server's, as its memory is.
 //!
 //! Invariant: never answer with what is no longer there. What is known is compared with the file's device, inode, length
-//! and both times: a file whose name says what is in it once a second, any other at each request (`file.rs`). Who takes a
-//! file away and cannot wait for a second says so ([`forget`]).
+//! and both times: a file whose name says what is in it every ten seconds, any other at each request (`file.rs`). Who takes
+//! a file away and cannot wait for that says so ([`forget`], [`forget_object`]).
 //!
 //! Threats: *a client that asks for everything once*: what is asked for again stays.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use mirabelle_content::Form;
+use mirabelle_content::{Form, ObjectStore};
+use mirabelle_manifests::Digest;
 
 /// What a node keeps when nobody says otherwise.
 const DEFAULT_BYTES: usize = 32 << 20;
 /// What an entry costs beside its content: path twice, etag, table.
 const ENTRY_BYTES: usize = 640;
-/// A file whose name says what is in it is looked at again after so long.
-const FRESH_FOR: Duration = Duration::from_secs(1);
+/// A file whose name says what is in it is looked at again after so long: looking costs a tenth of an answer.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+
+/// What a file is asked for as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(Box<[u8]>);
+
+impl Key {
+    pub(super) fn of_file(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().into())
+    }
+
+    /// No path has a zero in it.
+    pub(super) fn of_object(store: &ObjectStore, object: Digest) -> Self {
+        let root = store.root().as_os_str().as_bytes();
+        Self([root, &[0], object.as_bytes()].concat().into())
+    }
+}
 
 /// Which file it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +105,7 @@ impl Known {
 
 #[derive(Debug)]
 struct Entry {
-    key: PathBuf,
+    key: Key,
     known: Known,
     asked_for: bool,
 }
@@ -95,7 +113,7 @@ struct Entry {
 #[derive(Debug)]
 struct Cache {
     entries: Vec<Entry>,
-    places: HashMap<PathBuf, usize>,
+    places: HashMap<Key, usize>,
     hand: usize,
     bytes: usize,
     content_bytes: usize,
@@ -116,9 +134,19 @@ pub fn keep_in_memory(bytes: usize) {
     cache.make_room();
 }
 
-/// Forgets the file at `path`, which was taken away or replaced: an object by the path of its plain form.
+/// Forgets the file at `path`, which was taken away or replaced.
 pub fn forget(path: &Path) {
-    cache().remove(path);
+    cache().remove(&Key::of_file(path));
+}
+
+/// Forgets an object that was taken away or replaced, in every form.
+pub fn forget_object(store: &ObjectStore, object: Digest) {
+    cache().remove(&Key::of_object(store, object));
+}
+
+/// Forgets what is asked for so.
+pub(super) fn remove(key: &Key) {
+    cache().remove(key);
 }
 
 /// Forgets every file.
@@ -128,17 +156,17 @@ pub fn forget_everything() {
 }
 
 /// What is known about the file asked for as `key`.
-pub(super) fn look_up(key: &Path) -> Option<Known> {
+pub(super) fn look_up(key: &Key) -> Option<Known> {
     cache().look_up(key)
 }
 
 /// Keeps what was found out about it.
-pub(super) fn keep(key: &Path, known: Known) {
+pub(super) fn keep(key: Key, known: Known) {
     cache().keep(key, known);
 }
 
 /// Notes that it was compared with the file.
-pub(super) fn saw(key: &Path, now: Instant) {
+pub(super) fn saw(key: &Key, now: Instant) {
     let mut cache = cache();
     if let Some(place) = cache.places.get(key).copied() {
         cache.entries[place].known.seen = now;
@@ -163,26 +191,26 @@ impl Cache {
         }
     }
 
-    fn look_up(&mut self, key: &Path) -> Option<Known> {
+    fn look_up(&mut self, key: &Key) -> Option<Known> {
         let entry = &mut self.entries[*self.places.get(key)?];
         entry.asked_for = true;
         self.hits += u64::from(entry.known.content.is_some());
         Some(entry.known.clone())
     }
 
-    fn keep(&mut self, key: &Path, known: Known) {
-        self.remove(key);
+    fn keep(&mut self, key: Key, known: Known) {
+        self.remove(&key);
         if known.cost() > self.most {
             return;
         }
         self.bytes += known.cost();
         self.content_bytes += known.content.as_ref().map_or(0, Bytes::len);
-        self.places.insert(key.to_owned(), self.entries.len());
-        self.entries.push(Entry { key: key.to_owned(), known, asked_for: false });
+        self.places.insert(key.clone(), self.entries.len());
+        self.entries.push(Entry { key, known, asked_for: false });
         self.make_room();
     }
 
-    fn remove(&mut self, key: &Path) {
+    fn remove(&mut self, key: &Key) {
         if let Some(place) = self.places.get(key).copied() {
             self.remove_at(place);
         }
@@ -235,16 +263,16 @@ mod tests {
         }
     }
 
-    fn key(number: usize) -> PathBuf {
-        PathBuf::from(number.to_string())
+    fn key(number: usize) -> Key {
+        Key::of_file(Path::new(&number.to_string()))
     }
 
     #[test]
     fn keeps_no_more_than_it_may_and_rather_what_is_asked_for_again() {
         let mut cache = Cache::new(10 * (1000 + ENTRY_BYTES));
-        cache.keep(&key(0), known(1000));
+        cache.keep(key(0), known(1000));
         for number in 1..100 {
-            cache.keep(&key(number), known(1000));
+            cache.keep(key(number), known(1000));
             let first = cache.look_up(&key(0)).expect("it is asked for all the time");
             assert!(number < 12 || first.content.is_some());
             assert!(cache.bytes <= cache.most);
@@ -260,11 +288,11 @@ mod tests {
     #[test]
     fn forgets_what_it_is_told_to_and_takes_nothing_larger_than_itself() {
         let mut cache = Cache::new(2000);
-        cache.keep(&key(1), known(10));
+        cache.keep(key(1), known(10));
         cache.remove(&key(1));
         cache.remove(&key(2));
         assert!(cache.look_up(&key(1)).is_none());
-        cache.keep(&key(3), known(2000));
+        cache.keep(key(3), known(2000));
         assert!(cache.look_up(&key(3)).is_none() && cache.bytes == 0);
     }
 }

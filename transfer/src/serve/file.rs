@@ -9,11 +9,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use mirabelle_content::Form;
+use mirabelle_content::{Form, ObjectStore};
 use mirabelle_manifests::Digest;
 
 use super::body::{Body, became_shorter, body};
-use super::cache::{self, Identity, Known};
+use super::cache::{self, Identity, Key, Known};
 use super::gate::Opened;
 use super::range::{Entity, head};
 use super::{Naming, gate, problem};
@@ -102,40 +102,47 @@ pub(super) fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Resp
 }
 
 async fn find(path: &Path, naming: Naming) -> io::Result<Option<Found>> {
-    if let Some(found) = remembered(path, naming) {
-        return Ok(Some(found));
+    let key = Key::of_file(path);
+    match remembered(&key, naming) {
+        Some(found) => Ok(Some(found)),
+        // What is rare does not make every answer's future larger.
+        None => Box::pin(find_on_disk(key, path.into(), naming)).await,
     }
-    let whole: Arc<Path> = path.into();
-    match gate::open_at_once(path) {
+}
+
+async fn find_on_disk(key: Key, path: Arc<Path>, naming: Naming) -> io::Result<Option<Found>> {
+    match gate::open_at_once(&path) {
         Opened::NotThere => return Ok(None),
         Opened::Now(file) => {
-            return match examined(&file, whole, Form::Plain, naming)? {
-                Some(known) => read(path, known, file, naming).await.map(Some),
+            return match examined(&file, path, Form::Plain, naming)? {
+                Some(known) => read(key, known, file, naming).await.map(Some),
                 None => Ok(None),
             };
         }
         Opened::Later => {}
     }
     let opened = gate::apart(move || {
-        let Some(file) = gate::open(&whole)? else { return Ok(None) };
-        Ok(examined(&file, whole, Form::Plain, naming)?.map(|known| (known, file)))
+        let Some(file) = gate::open(&path)? else { return Ok(None) };
+        Ok(examined(&file, path, Form::Plain, naming)?.map(|known| (known, file)))
     });
     match opened.await? {
-        Some((known, file)) => read(path, known, file, naming).await.map(Some),
+        Some((known, file)) => read(key, known, file, naming).await.map(Some),
         None => Ok(None),
     }
 }
 
-/// What is asked for as `key` and stored in one of several forms, which `locate` looks for on the disk.
-pub(super) async fn find_object(
-    key: &Path,
-    locate: impl FnOnce() -> Option<(Form, std::path::PathBuf)> + Send + 'static,
-) -> io::Result<Option<Found>> {
-    if let Some(found) = remembered(key, Naming::Immutable) {
-        return Ok(Some(found));
+/// An object in the form that it is stored in.
+pub(super) async fn find_object(store: &ObjectStore, object: Digest) -> io::Result<Option<Found>> {
+    let key = Key::of_object(store, object);
+    match remembered(&key, Naming::Immutable) {
+        Some(found) => Ok(Some(found)),
+        None => Box::pin(find_object_on_disk(key, store.clone(), object)).await,
     }
+}
+
+async fn find_object_on_disk(key: Key, store: ObjectStore, object: Digest) -> io::Result<Option<Found>> {
     let opened = gate::apart(move || {
-        let Some((form, path)) = locate() else { return Ok(None) };
+        let Some((form, path)) = store.locate(object) else { return Ok(None) };
         let Some(file) = gate::open(&path)? else { return Ok(None) };
         Ok(examined(&file, path.into(), form, Naming::Immutable)?.map(|known| (known, file)))
     });
@@ -146,7 +153,7 @@ pub(super) async fn find_object(
 }
 
 /// What is known already and still so, without waiting for anything.
-fn remembered(key: &Path, naming: Naming) -> Option<Found> {
+fn remembered(key: &Key, naming: Naming) -> Option<Found> {
     let known = cache::look_up(key)?;
     let now = Instant::now();
     if naming == Naming::Immutable && known.content.is_some() && known.is_fresh(now) {
@@ -159,7 +166,7 @@ fn remembered(key: &Path, naming: Naming) -> Option<Found> {
             .filter(|file| file.metadata().is_ok_and(|metadata| Identity::of(&metadata) == known.identity)),
     };
     let Some(file) = same else {
-        cache::forget(key);
+        cache::remove(key);
         return None;
     };
     if known.content.is_some() {
@@ -207,7 +214,7 @@ fn examined(file: &File, path: Arc<Path>, form: Form, naming: Naming) -> io::Res
 }
 
 /// Reads a small file, and remembers what is known.
-async fn read(key: &Path, mut known: Known, file: File, naming: Naming) -> io::Result<Found> {
+async fn read(key: Key, mut known: Known, file: File, naming: Naming) -> io::Result<Found> {
     let file = Arc::new(file);
     if is_small(&known.identity, naming) {
         let length = usize::try_from(known.identity.length()).map_err(io::Error::other)?;
@@ -291,7 +298,10 @@ mod tests {
 
     /// As if it had been looked at long ago.
     fn forget_after_its_time(path: &Path) {
-        cache::saw(path, Instant::now().checked_sub(std::time::Duration::from_mins(1)).unwrap());
+        cache::saw(
+            &Key::of_file(path),
+            Instant::now().checked_sub(std::time::Duration::from_mins(1)).unwrap(),
+        );
     }
 
     #[tokio::test]

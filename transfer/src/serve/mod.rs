@@ -44,7 +44,7 @@ use hyper::{Response, StatusCode};
 use mirabelle_manifests::EntryPath;
 
 pub use self::body::{Body, body, streaming};
-pub use self::cache::{forget, forget_everything, keep_in_memory};
+pub use self::cache::{forget, forget_everything, forget_object, keep_in_memory};
 pub use self::document::serve_document;
 pub use self::file::serve_file;
 pub use self::limits::Limits;

@@ -54,12 +54,7 @@ pub async fn serve_object(
     store: &ObjectStore,
     object: Digest,
 ) -> Response<Body> {
-    let key = store.path(object);
-    let located = {
-        let store = store.clone();
-        move || store.locate(object)
-    };
-    let found = match find_object(&key, located).await {
+    let found = match find_object(store, object).await {
         Ok(Some(found)) => found,
         Ok(None) => return not_here(),
         Err(error) => return unreadable(&error),
@@ -69,7 +64,9 @@ pub async fn serve_object(
     }
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut response = match found.form {
-        Form::Zstd if !Encoding::Zstd.is_accepted(accepted) => decoded(method, headers, store, object).await,
+        Form::Zstd if !Encoding::Zstd.is_accepted(accepted) => {
+            Box::pin(decoded(method, headers, store, object)).await
+        }
         Form::Zstd => {
             let mut response = answer(method, headers, found);
             if response.status().is_success() {

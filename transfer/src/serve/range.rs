@@ -13,6 +13,9 @@ use hyper::{Response, StatusCode};
 use super::body::{Body, body};
 use super::problem;
 
+/// Fields of an answer, so that their table is made once.
+const FIELDS: usize = 8;
+
 /// What is answered with.
 #[derive(Clone, Debug)]
 pub(super) struct Entity {
@@ -30,6 +33,8 @@ pub(super) fn head(
     let Entity { length, etag, cache } = entity;
     let mut response = Response::new(body(Bytes::new()));
     let fields = response.headers_mut();
+    // What follows here and in the callers.
+    fields.reserve(FIELDS);
     fields.insert(ETAG, etag.clone());
     fields.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
