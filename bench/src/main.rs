@@ -13,6 +13,8 @@ mod decide;
 mod install;
 mod metadata;
 mod pipeline;
+mod serve;
+mod storm;
 mod wan_bytes;
 mod yielding;
 
@@ -35,6 +37,13 @@ enum Bench {
     Metadata(metadata::Arguments),
     /// Building, mirroring and installing a large release, beside `sha256sum` and `cp` of the same bytes.
     Pipeline(pipeline::Arguments),
+    /// What answers cost a node, beside nginx: small, large, ranges, TLS, cold, in a crowd, in a storm.
+    Serve(serve::Arguments),
+    /// Our server, in a process of its own so that its time and memory can be read.
+    #[command(hide = true)]
+    ServeStep(serve::Step),
+    /// 80 workstations start within a minute and update five packages each, beside nginx.
+    Storm(storm::Arguments),
     /// Bytes over the link of updates and first installs of real releases, beside the best tools there are.
     WanBytes(wan_bytes::Arguments),
     /// One step of ours, in a process of its own so that its time and memory can be read.
@@ -53,6 +62,9 @@ fn main() {
         Bench::Install(arguments) => install::run(&arguments),
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
+        Bench::Serve(arguments) => serve::run(&arguments),
+        Bench::ServeStep(step) => step.run(),
+        Bench::Storm(arguments) => storm::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
         Bench::WanBytesStep(step) => step.run(),
         Bench::Yield(arguments) => yielding::run(&arguments),

@@ -164,7 +164,8 @@ impl Config {
             Failure::usage(format!("`{name}` is not set"))
                 .hint(format!("run `mirabelle-node init`, or set it in `{}`", path.display()))
         };
-        let in_file = |error: &dyn std::fmt::Display| Failure::usage(format!("`{}`: {error}", path.display()));
+        let in_file =
+            |error: &dyn std::fmt::Display| Failure::usage(format!("`{}`: {error}", path.display()));
         let mut layers = Layers::default();
         let given = settings.clone();
 
@@ -181,10 +182,11 @@ impl Config {
         let listen = layers.of("listen", given.listen, file.listen, ToString::to_string);
         let listen = match listen {
             Some(listen) => listen,
-            None => layers.default("listen", DEFAULT_LISTEN).parse().map_err(|error| in_file(&error))?,
+            None => layers.by_default("listen", DEFAULT_LISTEN).parse().map_err(|error| in_file(&error))?,
         };
 
-        let sync_every = layers.duration("sync-every", given.sync_every, file.sync_every, DEFAULT_SYNC_EVERY)?;
+        let sync_every =
+            layers.duration("sync-every", given.sync_every, file.sync_every, DEFAULT_SYNC_EVERY)?;
         if sync_every < SHORTEST_SYNC {
             return Err(not_a_time(&format!("{sync_every:?}")));
         }
@@ -219,7 +221,7 @@ impl Config {
         let shown = |table: &LinkTable| serde_json::to_string(table).unwrap_or_default();
         let link = layers.of("link", None, file.link, shown);
         if link.is_none() {
-            layers.default("link", "no limits");
+            layers.by_default("link", "no limits");
         }
         Ok(Self {
             college,
@@ -275,24 +277,15 @@ impl Layers {
         Some(value)
     }
 
-    fn or<T>(
-        &mut self,
-        name: &'static str,
-        file: Option<T>,
-        default: T,
-        shown: impl Fn(&T) -> String,
-    ) -> T {
-        match self.of(name, None, file, &shown) {
-            Some(value) => value,
-            None => {
-                self.default(name, &shown(&default));
-                default
-            }
-        }
+    fn or<T>(&mut self, name: &'static str, file: Option<T>, default: T, shown: impl Fn(&T) -> String) -> T {
+        self.of(name, None, file, &shown).unwrap_or_else(|| {
+            self.by_default(name, &shown(&default));
+            default
+        })
     }
 
     /// Takes note that a setting has its default.
-    fn default<'a>(&mut self, name: &'static str, shown: &'a str) -> &'a str {
+    fn by_default<'a>(&mut self, name: &'static str, shown: &'a str) -> &'a str {
         self.origins.push(Setting { name, value: shown.to_owned(), from: Layer::Default });
         shown
     }
@@ -306,7 +299,7 @@ impl Layers {
     ) -> Result<Duration, Failure> {
         match self.of(name, given, file, Clone::clone) {
             Some(text) => duration(&text),
-            None => duration(self.default(name, default)),
+            None => duration(self.by_default(name, default)),
         }
     }
 
@@ -329,13 +322,11 @@ impl Layers {
         file: Option<String>,
         default: u64,
     ) -> Result<u64, Failure> {
-        match self.bytes(name, given, file)? {
-            Some(count) => Ok(count),
-            None => {
-                self.default(name, &bytes(default));
-                Ok(default)
-            }
-        }
+        let given = self.bytes(name, given, file)?;
+        Ok(given.unwrap_or_else(|| {
+            self.by_default(name, &bytes(default));
+            default
+        }))
     }
 }
 

@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 use mirabelle_content::durable;
 use mirabelle_manifests::{Instant, Machine, SiteId, Timetable};
 use mirabelle_terminal::{ByteCount, Failure, OrFail};
-use mirabelle_transfer::{Limits, Link, LinkReport, kept_network};
+use mirabelle_transfer::{Limits, Link, LinkReport, Network, kept_network};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,11 @@ pub(crate) fn limits(table: Option<&LinkTable>, hours: Option<&Timetable>) -> Li
 
 /// The hours that the deployment gives the college as a whole, as far as the node knows it.
 async fn hours(site: &Site, college: &SiteId, now: Instant) -> Option<Timetable> {
-    let network = kept_network(&site.trust(), now).await.ok()?;
+    timetable(&kept_network(&site.trust(), now).await.ok()?, college)
+}
+
+/// The hours of the college as a whole.
+pub(crate) fn timetable(network: &Network, college: &SiteId) -> Option<Timetable> {
     // What is said of rooms and machines is not said of a college's link.
     let machine = Machine {
         college: college.clone(),

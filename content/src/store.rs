@@ -108,6 +108,11 @@ impl ObjectStore {
         Self { root: root.to_owned(), compresses: false, reflinks: Reflinks::default() }
     }
 
+    /// The directory that was opened.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where an object is, or would be, in its plain form.
     pub fn path(&self, object: Digest) -> PathBuf {
         self.path_as(object, Form::Plain)

@@ -195,28 +195,21 @@ impl EncodedForms {
         Ok(())
     }
 
-    /// The best form of `path` for somebody who accepts these encodings and holds this dictionary.
-    pub(crate) fn best(
+    /// The forms of `path` that somebody who accepts these encodings and holds this dictionary can read, the best first;
+    /// whether they are here is another question.
+    pub(crate) fn offered(
         &self,
         path: &str,
         accepted: &str,
         dictionary: Option<&str>,
-    ) -> Option<(PathBuf, Encoding)> {
-        let accepts = |encoding: Encoding| encoding.is_accepted(accepted);
-        let dictionary = dictionary.and_then(|field| {
+    ) -> impl Iterator<Item = (PathBuf, Encoding)> + use<> {
+        let digest = dictionary.filter(|_| Encoding::Dcz.is_accepted(accepted)).and_then(|field| {
             let bytes = BASE64_STANDARD.decode(field.trim().strip_prefix(':')?.strip_suffix(':')?).ok()?;
             bytes.try_into().ok().map(Digest::from_bytes)
         });
-        if let Some(digest) = dictionary
-            && accepts(Encoding::Dcz)
-        {
-            let form = self.dcz(path, digest);
-            if form.is_file() {
-                return Some((form, Encoding::Dcz));
-            }
-        }
-        let form = self.zstd(path);
-        (accepts(Encoding::Zstd) && form.is_file()).then_some((form, Encoding::Zstd))
+        let dcz = digest.map(|digest| (self.dcz(path, digest), Encoding::Dcz));
+        let zstd = Encoding::Zstd.is_accepted(accepted).then(|| (self.zstd(path), Encoding::Zstd));
+        dcz.into_iter().chain(zstd)
     }
 
     fn zstd(&self, path: &str) -> PathBuf {
@@ -310,6 +303,9 @@ mod tests {
         let forms = EncodedForms::of(directory.path());
         let (old, new) = versions();
         forms.add("metadata/2.catalogue.json", &new, &[old.clone(), vec![]]).unwrap();
+        let best = |path: &str, accepted: &str, dictionary: Option<&str>| {
+            forms.offered(path, accepted, dictionary).find(|(form, _)| form.is_file()).map(|found| found.1)
+        };
         let held = available_dictionary(&old);
         let other = available_dictionary(&new);
         let cases = [
@@ -327,12 +323,11 @@ mod tests {
             ("", None, None),
         ];
         for (accepted, dictionary, expected) in cases {
-            let best =
-                forms.best("metadata/2.catalogue.json", accepted, dictionary).map(|(_, encoding)| encoding);
+            let best = best("metadata/2.catalogue.json", accepted, dictionary);
             assert_eq!(best, expected, "{accepted} {dictionary:?}");
         }
-        assert!(forms.best("metadata/3.catalogue.json", "zstd", None).is_none());
+        assert!(best("metadata/3.catalogue.json", "zstd", None).is_none());
         forms.retain(|path| path != "metadata/2.catalogue.json").unwrap();
-        assert!(forms.best("metadata/2.catalogue.json", "zstd", None).is_none());
+        assert!(best("metadata/2.catalogue.json", "zstd", None).is_none());
     }
 }

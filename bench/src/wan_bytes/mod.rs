@@ -16,7 +16,7 @@ mod page;
 mod peers;
 mod picture;
 mod report;
-mod tools;
+pub(crate) mod tools;
 mod tree;
 
 use std::path::{Path, PathBuf};

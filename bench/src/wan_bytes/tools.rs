@@ -9,7 +9,7 @@ use super::peers::Peer;
 const HDIFFPATCH: &str = "2.6.0";
 
 /// Where fetched and measured things are kept.
-pub(super) fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").expect("HOME is set");
     PathBuf::from(home).join(".cache/mirabelle")
 }
@@ -69,7 +69,7 @@ fn install(peer: Peer) -> Option<String> {
 }
 
 /// Makes sure that a program can be run: from Debian if it is missing.
-pub(super) fn need(program: &str, package: &str) -> Option<()> {
+pub(crate) fn need(program: &str, package: &str) -> Option<()> {
     let here = || said(Command::new("sh").args(["-c", "command -v \"$0\"", program])).map(|_| ());
     here().or_else(|| {
         eprintln!("installing {package} (for {program})");
@@ -102,7 +102,7 @@ fn installed(command: &mut Command, what: &str) {
 }
 
 /// What a command says, if it succeeds.
-pub(super) fn said(command: &mut Command) -> Option<String> {
+pub(crate) fn said(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

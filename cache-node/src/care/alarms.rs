@@ -75,7 +75,7 @@ impl Alarm {
     }
 
     /// In words.
-    fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         match self {
             Self::Expiry { role, at, .. } => format!("what the role `{role}` signed expires on {at:.0}"),
             Self::Stale { since } => format!("what is served is stale since {since:.0}"),
@@ -90,7 +90,8 @@ impl Alarm {
         }
     }
 
-    fn to_do(&self) -> &'static str {
+    /// What to do.
+    pub(crate) fn to_do(&self) -> &'static str {
         match self {
             Self::Expiry { .. } => "have it signed again by whoever holds the role's keys",
             Self::Stale { .. } => {

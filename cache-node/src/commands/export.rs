@@ -147,8 +147,7 @@ impl Plan {
         metadata.trust(&site.trust().root().or_fail(what)?).or_fail(what)?;
         let network = kept_network(&metadata, now).await.or_fail(what)?;
         let mut plan = Self::of_metadata(site, &metadata, &network)?;
-        let owed: BTreeSet<Digest> =
-            Obligations::new(&network, college, now).0.iter().map(|entry| entry.digest).collect();
+        let owed = Obligations::new(&network, college, now).pinned();
         for entry in network.catalogue.iter() {
             if !plan.add_release(site, &network, entry)? && owed.contains(&entry.digest) {
                 let name = &entry.listing.name;

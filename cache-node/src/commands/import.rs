@@ -21,10 +21,10 @@ use hyper::{Request, Response, StatusCode};
 use mirabelle_content::ObjectStore;
 use mirabelle_manifests::{Digest, Instant};
 use mirabelle_terminal::{Failure, Kind, OrFail, bytes};
+use mirabelle_transfer::Link;
 use mirabelle_transfer::serve::{
     Body, Naming, file_of, problem, run as run_server, serve_file, serve_object,
 };
-use mirabelle_transfer::Link;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -46,8 +46,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let link = link::open(&site, &config, Instant::now()).await;
     let keeper = link::Keeper::new(site.clone(), &config, link.clone());
     let mirror = Mirror::open(site.clone(), config.clone(), &link)?;
-    let legacy = tokio::task::block_in_place(|| Legacy::open(&site, &config.legacy, config.legacy_quota, &link))
-        .or_fail(|| "cannot take up the files of legacy repositories".to_owned())?;
+    let legacy =
+        tokio::task::block_in_place(|| Legacy::open(&site, &config.legacy, config.legacy_quota, &link))
+            .or_fail(|| "cannot take up the files of legacy repositories".to_owned())?;
     let what = || format!("cannot listen on {}", config.listen);
     let listener = listen(config.listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
@@ -70,6 +71,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         legacy,
         on_demand: OnDemand::new(&mirror, &site, disk.clone()),
         link,
+        served: mirror.served(),
         disk: disk.clone(),
         stats: stats.clone(),
         alarms: alarms.clone(),

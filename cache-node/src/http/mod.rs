@@ -18,6 +18,7 @@ mod metrics;
 mod page;
 mod picture;
 mod seen;
+mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,14 +28,14 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use jiff::tz::TimeZone;
 use mirabelle_manifests::{Digest, Instant, Routes};
 use mirabelle_transfer::Link;
 use mirabelle_transfer::flight::FlightError;
 use mirabelle_transfer::serve::{
-    Body, Naming, ServeStats, body, file_of, problem, serve_document, serve_file, serve_growing,
-    serve_object,
+    Body, Naming, ServeStats, body, file_of, problem, serve_document, serve_file, serve_growing, serve_object,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use self::seen::Seen;
 use crate::care::Alarms;
@@ -43,7 +44,8 @@ use crate::disk::Disk;
 use crate::index::leave_doubt;
 use crate::lan::{MAX_REQUEST_BYTES, WakeUpError, Waking};
 use crate::legacy::Legacy;
-use crate::mirror::{read_health, read_plan};
+use crate::link::timetable;
+use crate::mirror::{Current, read_health, read_plan};
 use crate::on_demand::{Object, OnDemand};
 use crate::site::Site;
 
@@ -58,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) legacy: Legacy,
     pub(crate) on_demand: Arc<OnDemand>,
     pub(crate) link: Arc<Link>,
+    pub(crate) served: watch::Receiver<Current>,
     pub(crate) disk: Disk,
     pub(crate) stats: Arc<ServeStats>,
     pub(crate) alarms: Arc<Alarms>,
@@ -65,6 +68,19 @@ pub(crate) struct Node {
     pub(crate) seen: Seen,
     /// Told when something was found that the mirror should look at.
     pub(crate) look: Arc<Notify>,
+}
+
+impl Node {
+    /// The college's time zone: that of the link's hours, if they have one, or the deployment's.
+    fn zone(&self) -> TimeZone {
+        let own = self.config.link.as_ref().and_then(|table| table.time_zone.as_ref());
+        if let Some(zone) = own {
+            return zone.0.clone();
+        }
+        let network = self.served.borrow().network();
+        let hours = network.and_then(|network| timetable(&network, &self.config.college));
+        hours.map_or(TimeZone::UTC, |hours| hours.zone().clone())
+    }
 }
 
 /// Answers one request.
@@ -79,8 +95,8 @@ pub(crate) async fn answer(node: Arc<Node>, peer: SocketAddr, request: Request<I
         return node.legacy.answer(method, headers, asked, request.uri().query()).await;
     }
     match request.uri().path() {
-        "/" => return page::answer(&node, &request).await,
-        "/metrics" => return metrics::answer(&node).await,
+        "/" => return page::answer(&node, &request),
+        "/metrics" => return metrics::answer(&node),
         "/healthz" => return Response::new(body("ok\n")),
         "/status" => return status(&node),
         "/complete.json" => {

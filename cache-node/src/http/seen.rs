@@ -31,7 +31,9 @@ impl Seen {
     /// How many asked within so long.
     pub(crate) fn within(&self, period: SignedDuration, now: Instant) -> usize {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|(address, last)| !address.is_loopback() && now.duration_since(**last) < period).count()
+        seen.iter()
+            .filter(|(address, last)| !address.is_loopback() && now.duration_since(**last) < period)
+            .count()
     }
 }
 

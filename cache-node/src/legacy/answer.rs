@@ -4,14 +4,7 @@
 //! clients ask by (`If-Modified-Since`, and `If-Range` with a date). What cannot be asked for again is given out as it was, with a
 //! warning that it is stale (RFC 7234, 5.5: gone from the newer RFCs, understood by the older clients that this is for).
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Mutex;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
-use futures_util::Stream;
-use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, WARNING,
@@ -91,29 +84,4 @@ fn describe(fields: &mut HeaderMap, head: &Head, never_changes: bool) {
     }
     let cache = if never_changes { "public, max-age=86400" } else { "no-cache" };
     fields.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-}
-
-/// A body that is read while it arrives.
-pub(super) struct Arriving<S>(Mutex<Pin<Box<S>>>);
-
-impl<S: Stream<Item = io::Result<Bytes>>> Arriving<S> {
-    pub(super) fn new(pieces: S) -> Self {
-        // A body must be `Sync`, and what arrives is not: but only one task ever polls it.
-        Self(Mutex::new(Box::pin(pieces)))
-    }
-}
-
-impl<S: Stream<Item = io::Result<Bytes>>> HttpBody for Arriving<S> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.0.get_mut() {
-            Ok(pieces) => pieces.as_mut().poll_next(context).map(|piece| Some(piece?.map(Frame::data))),
-            Err(_) => Poll::Ready(None),
-        }
-    }
 }

@@ -35,13 +35,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderMap, HeaderValue, RANGE};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_manifests::Instant;
 use mirabelle_transfer::flight::Flights;
+use mirabelle_transfer::serve::{Body, problem, streaming};
 use mirabelle_transfer::{Link, LinkClosed, Priority};
-use mirabelle_transfer::serve::{Body, problem};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::declared::{Declared, DeclaredFile};
@@ -83,12 +82,7 @@ impl Legacy {
     ///
     /// # Errors
     /// Any error of the file system, or when no HTTP client can be made.
-    pub(crate) fn open(
-        site: &Site,
-        declared: &[Declared],
-        quota: u64,
-        link: &Arc<Link>,
-    ) -> io::Result<Self> {
+    pub(crate) fn open(site: &Site, declared: &[Declared], quota: u64, link: &Arc<Link>) -> io::Result<Self> {
         let mut repositories = BTreeMap::new();
         for declared in declared {
             let client = Client::new(declared.upstream.clone())?;
@@ -170,7 +164,7 @@ impl Legacy {
         if let Some(head) = arriving {
             let mut response = answer::head_of(&head, repository.declared.never_changes(&path));
             if *method == Method::GET {
-                *response.body_mut() = answer::Arriving::new(flight.read(0, head.length)).boxed();
+                *response.body_mut() = streaming(flight.read(0, head.length));
             }
             return response;
         }

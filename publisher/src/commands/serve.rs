@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use hyper::StatusCode;
 use mirabelle_terminal::{Failure, OrFail, stop_signal};
-use mirabelle_transfer::serve::{Naming, file_of, problem, run as run_server, serve_document};
+use mirabelle_transfer::serve::{Naming, file_of, listen, problem, run as run_server, serve_document};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ struct Serving {
 pub(super) async fn run(context: &Context, arguments: &Serve) -> Result<(), Failure> {
     let repository = context.repository()?;
     let what = || format!("cannot listen on {}", arguments.listen);
-    let listener = TcpListener::bind(arguments.listen).await.or_fail(what)?;
+    let listener = listen(arguments.listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
     let stop = stop_signal()?;
     context.output.print(&Serving { address: format!("http://{address}/") }, |serving| {

@@ -8,7 +8,10 @@ use hyper::header::{HeaderMap, HeaderValue, VARY};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_manifests::Digest;
 
-use super::{Body, NEVER_CHANGES, head, problem, streaming};
+use super::body::{Body, streaming};
+use super::file::NEVER_CHANGES;
+use super::problem;
+use super::range::{Entity, head};
 use crate::flight::Flight;
 
 /// Answers a request with an object of `size` bytes that `flight` brings.
@@ -24,7 +27,7 @@ pub fn serve_growing<H: Send + Sync + 'static>(
     let Ok(etag) = HeaderValue::from_str(&format!("\"{name}\"")) else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read");
     };
-    let (mut response, range) = match head(headers, size, &etag, NEVER_CHANGES) {
+    let (mut response, range) = match head(headers, &Entity { length: size, etag, cache: NEVER_CHANGES }) {
         Ok(head) => head,
         Err(answered) => return answered,
     };

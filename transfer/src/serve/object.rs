@@ -21,28 +21,29 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_content::{Form, ObjectStore, PlainReader};
 use mirabelle_manifests::Digest;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
-use super::sync_stream::SyncStream;
-use super::{Body, CHUNK_BYTES, Found, NEVER_CHANGES, Naming, answer, head, open, problem, serve_file};
+use super::body::{Body, streaming};
+use super::file::{NEVER_CHANGES, answer, find_object, not_here, refused};
+use super::range::{Entity, head};
+use super::{gate, problem};
 use crate::encoding::Encoding;
 
 /// Objects decoded at once for those who do not read zstd: 64 windows are 128 MiB.
 const MAX_DECODERS: usize = 64;
 /// Less than our own clients wait for a byte.
 const WAIT_FOR_DECODER: Duration = Duration::from_secs(20);
+
+/// Bytes decoded at a time.
+const PIECE_BYTES: usize = 256 << 10;
 
 static DECODERS: Semaphore = Semaphore::const_new(MAX_DECODERS);
 
@@ -53,52 +54,31 @@ pub async fn serve_object(
     store: &ObjectStore,
     object: Digest,
 ) -> Response<Body> {
-    let located = {
-        let store = store.clone();
-        spawn_blocking(move || store.locate(object)).await.ok().flatten()
+    let found = match find_object(store, object).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return not_here(),
+        Err(error) => return unreadable(&error),
     };
+    if let Some(refusal) = refused(method) {
+        return refusal;
+    }
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut response = match located {
-        Some((Form::Zstd, path)) if !matches!(*method, Method::GET | Method::HEAD) => {
-            return serve_file(method, headers, &path, Naming::Immutable).await;
+    let mut response = match found.form {
+        Form::Zstd if !Encoding::Zstd.is_accepted(accepted) => {
+            Box::pin(decoded(method, headers, store, object)).await
         }
-        Some((Form::Zstd, path)) if Encoding::Zstd.is_accepted(accepted) => {
-            as_stored(method, headers, &path).await
+        Form::Zstd => {
+            let mut response = answer(method, headers, found);
+            if response.status().is_success() {
+                let encoding = HeaderValue::from_static(Encoding::Zstd.token());
+                response.headers_mut().insert(CONTENT_ENCODING, encoding);
+            }
+            response
         }
-        Some((Form::Zstd, _)) => decoded(method, headers, store, object).await,
-        Some((Form::Plain | Form::Executable, path)) => {
-            serve_file(method, headers, &path, Naming::Immutable).await
-        }
-        None => return problem(StatusCode::NOT_FOUND, "there is no such file here"),
+        Form::Plain | Form::Executable => answer(method, headers, found),
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     response
-}
-
-/// The frame.
-async fn as_stored(method: &Method, headers: &HeaderMap, path: &Path) -> Response<Body> {
-    let found = match open(path, Naming::Immutable).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return problem(StatusCode::NOT_FOUND, "there is no such file here"),
-        Err(error) => return unreadable(&error),
-    };
-    let found = match with_its_own_tag(path, found).await {
-        Ok(found) => found,
-        Err(error) => return unreadable(&error),
-    };
-    let mut response = answer(method, headers, found).await;
-    if response.status().is_success() {
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(Encoding::Zstd.token()));
-    }
-    response
-}
-
-async fn with_its_own_tag(path: &Path, found: Found) -> io::Result<Found> {
-    let written = found.file.metadata().await?.modified()?;
-    let written = written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let etag = format!("\"{name}-{:x}-{written:x}\"", found.length);
-    Ok(Found { etag: HeaderValue::from_str(&etag).map_err(io::Error::other)?, ..found })
 }
 
 /// The plain bytes of a frame.
@@ -115,7 +95,7 @@ async fn decoded(
     };
     let opened = {
         let store = store.clone();
-        spawn_blocking(move || store.read(object)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        gate::apart(move || store.read(object)).await
     };
     let reader = match opened {
         Ok(reader) => reader,
@@ -127,9 +107,9 @@ async fn decoded(
     let Ok(etag) = HeaderValue::from_str(&format!("\"{name}\"")) else {
         return unreadable(&io::Error::other("its name is no entity tag"));
     };
-    match head(headers, reader.size(), &etag, NEVER_CHANGES) {
+    let entity = Entity { length: reader.size(), etag, cache: NEVER_CHANGES };
+    match head(headers, &entity) {
         Ok((mut response, range)) => {
-            debug_assert!(response.headers().contains_key(ETAG));
             if *method == Method::GET {
                 *response.body_mut() = decoding(reader, range, permit);
             }
@@ -159,8 +139,8 @@ impl Decoding {
             return Ok(None);
         }
         let skipped = io::copy(&mut self.reader.by_ref().take(self.skip), &mut io::sink())?;
-        let want = self.left.min(CHUNK_BYTES as u64);
-        let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or(CHUNK_BYTES));
+        let want = self.left.min(PIECE_BYTES as u64);
+        let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or(PIECE_BYTES));
         self.reader.by_ref().take(want).read_to_end(&mut piece)?;
         if skipped != self.skip || piece.len() as u64 != want {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the object is shorter than it states"));
@@ -181,5 +161,5 @@ fn decoding(reader: PlainReader, range: Range<u64>, permit: SemaphorePermit<'sta
         let next = spawn_blocking(move || decoding.next()).await.map_err(io::Error::other)?;
         next.inspect_err(|error| tracing::error!(%error, "an object broke off while it was decoded"))
     });
-    BodyExt::boxed(StreamBody::new(SyncStream::new(pieces.map_ok(Frame::data))))
+    streaming(pieces)
 }

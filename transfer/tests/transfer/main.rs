@@ -10,4 +10,5 @@ mod refused;
 #[expect(dead_code, reason = "shared with the tests of manifests, which use all of it")]
 mod repository;
 mod roots;
+mod serving;
 mod tampered_store;
