@@ -14,7 +14,9 @@ mod install;
 mod metadata;
 mod pipeline;
 mod serve;
+mod soak;
 mod storm;
+mod wan;
 mod wan_bytes;
 mod yielding;
 
@@ -42,8 +44,12 @@ enum Bench {
     /// Our server, in a process of its own so that its time and memory can be read.
     #[command(hide = true)]
     ServeStep(serve::Step),
+    /// Half an hour of new releases, faults and load: a node's memory, files and disk stay flat.
+    Soak(soak::Arguments),
     /// 80 workstations start within a minute and update five packages each, beside nginx.
     Storm(storm::Arguments),
+    /// A room asks at once for a large object that its node does not hold, beside nginx.
+    Wan(wan::Arguments),
     /// Bytes over the link of updates and first installs of real releases, beside the best tools there are.
     WanBytes(wan_bytes::Arguments),
     /// One step of ours, in a process of its own so that its time and memory can be read.
@@ -64,6 +70,8 @@ fn main() {
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
         Bench::Serve(arguments) => serve::run(&arguments),
         Bench::ServeStep(step) => step.run(),
+        Bench::Soak(arguments) => soak::run(&arguments),
+        Bench::Wan(arguments) => wan::run(&arguments),
         Bench::Storm(arguments) => storm::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
         Bench::WanBytesStep(step) => step.run(),

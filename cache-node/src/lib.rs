@@ -28,6 +28,7 @@ mod legacy;
 mod link;
 mod mirror;
 mod on_demand;
+mod program;
 mod proof;
 mod served;
 mod site;

@@ -168,6 +168,11 @@ impl Running {
         &self.address
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory it has had resident, in bytes.
     pub fn peak_rss(&self) -> u64 {
         resident_peak(self.child.id())

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant as Moment};
 use mirabelle_content::fsck::{self, Fault};
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::Instant;
+use mirabelle_transfer::serve::forget;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -104,6 +105,7 @@ fn read_folder(site: &Site, store: &ObjectStore, rate: u64, mut scrubbed: Scrubb
         tracing::warn!(path = %finding.path.display(), fault = finding.fault.describe(),
             "the disk changed what is held; it is set aside and fetched again");
         finding.set_aside(&site.path("quarantine"))?;
+        forget(&finding.path);
         scrubbed.unreadable += u64::from(matches!(finding.fault, Fault::Unreadable(_)));
     }
     scrubbed.objects += report.files;

@@ -26,6 +26,7 @@ use crate::legacy::Legacy;
 use crate::link;
 use crate::mirror::Mirror;
 use crate::on_demand::OnDemand;
+use crate::program;
 use crate::site::Site;
 
 /// After a failed sync the node looks again sooner than usual, but no sooner than this.
@@ -41,6 +42,7 @@ struct Running {
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let site = context.site.clone();
+    program::hand_over(&site)?;
     let tls = config.tls.as_ref().map(read_tls).transpose()?;
     let disk = config.disk(&site.path(""));
     let link = link::open(&site, &config, Instant::now()).await;
@@ -95,6 +97,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let watchdog = Watchdog::new(address, scheme == "https");
     tokio::join!(
         keep_mirroring(&mirror, &neighbours, config.sync_every, &look, &stop),
+        prove(&site, &stop),
         waking.keep_waking(&stop),
         care.keep(&stop),
         keep_scrubbing(&scrub, &look, &stop),
@@ -147,7 +150,13 @@ async fn keep_mirroring(
         let wait = tokio::select! {
             () = stop.cancelled() => return,
             result = mirror.sync(Instant::now()) => match result {
-                Ok(_) => every,
+                Ok(_) => {
+                    if mirror.becomes_another() {
+                        stop.cancel();
+                        return;
+                    }
+                    every
+                }
                 Err(failure) => {
                     tracing::warn!("sync failed\n{}", failure.render().trim_end());
                     every.min(RETRY_AFTER_FAILURE)
@@ -160,5 +169,13 @@ async fn keep_mirroring(
             // Somebody found something missing.
             () = look.notified() => tokio::time::sleep(LOOK_AGAIN.min(wait)).await,
         }
+    }
+}
+
+/// A new program that runs for a while has come up, whether or not an upstream answers.
+async fn prove(site: &Site, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(program::TRIAL) => tokio::task::block_in_place(|| program::came_up(site)),
     }
 }

@@ -32,6 +32,7 @@ use crate::disk::{Disk, Stage};
 use crate::garbage::{self, Collection};
 use crate::holding::Holding;
 use crate::index::Index;
+use crate::program;
 use crate::proof;
 use crate::site::{HeldRelease, Site};
 
@@ -385,6 +386,19 @@ impl Mirror {
                 0
             }
         }
+    }
+
+    /// After a sync that succeeded: the program that runs has come up; true when another is deployed to this node, and in place.
+    pub(crate) fn becomes_another(&self) -> bool {
+        let Some(network) = self.served.borrow().network() else { return false };
+        let becoming = tokio::task::block_in_place(|| {
+            program::came_up(&self.site);
+            program::update(&self.site, &self.store, &network, &self.config.college, Instant::now())
+        });
+        becoming.unwrap_or_else(|failure| {
+            tracing::warn!("the node's own update failed\n{}", failure.render().trim_end());
+            false
+        })
     }
 
     /// What a sync would fetch. Refreshes the trusted metadata, which is never served by itself.
