@@ -72,6 +72,7 @@ Two network namespaces, and between them a third as a router, which `tbf` shapes
 (a tenth of a second). Over it a synthetic video call: 1.5 Mbit/s each way, 150 packets of 1,250 bytes a second, evenly spaced. Meanwhile
 the node does nothing; fetches large files without a limit; fetches them and yields. Each run is measured for {seconds} seconds
 after eight that are not. Delays are one way, of every packet; bytes are those that the near interface counted.
+What else runs on the machine shows in the delays, of the idle run too: on a busy one, `nice -n -20` before the program.
 
 {table}
 ![The delay of the call's packets over time]({drawing})

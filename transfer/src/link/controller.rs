@@ -9,6 +9,9 @@
 //! pace   = rate × (1 + a little × (target − queue)/target)   at once: drains what stands in the queue
 //! ```
 //!
+//! The governor turns the pace into a window as well (`Governor::window`): what a pace carries in the shortest round trip and a
+//! queue as long as the target, which no queue of ours can outgrow.
+//!
 //! A queue integrates whatever is too much of the rate; without the second line, which damps, the two swing for ever.
 //! RFC 6817 has a target of at most 100 ms, and its window is bound by round trips; we have a rate, and a few milliseconds.
 //!
