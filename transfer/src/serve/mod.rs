@@ -38,6 +38,7 @@ mod stats;
 mod tls;
 mod watch;
 mod window;
+mod workers;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! accept ──▶ a place for its address? ──▶ (TLS) ──▶ HTTP/1.1 or 2 ──▶ the handler ──▶ body
-//!    └ one task: accepts, looks at the watch each tick, takes leave of finished connections
+//!    └ one task: accepts, looks at the watch each tick, takes leave of finished connections; connections are served
+//!      by threads of their own (`workers.rs`)
 //! stop ──▶ accepts no more ──▶ idle connections close, others after their answer ──▶ whoever is left after drain_time
 //! ```
 //!
@@ -31,12 +32,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Outgoing};
+use super::cache;
 use super::limits::{Limits, Peers, raise_open_files};
 use super::problem;
 use super::socket::Socket;
 use super::stats::ServeStats;
 use super::tls::Tls;
 use super::watch::{Pulse, Watch};
+use super::workers::Workers;
 
 /// How long to wait when a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -93,6 +96,9 @@ impl Server {
         let (protocol, peers, graceful) = (protocol(&limits), Peers::default(), GracefulShutdown::new());
         let mut watch = Watch::new(limits.clone(), stats.clone());
         let mut connections = JoinSet::new();
+        let mut workers = Workers::start().inspect_err(|error| {
+            tracing::warn!(%error, "there are no threads to serve with: served by those of the whole process");
+        });
         let mut ticks = tokio::time::interval(watch.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -100,6 +106,7 @@ impl Server {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {
                     watch.look();
+                    cache::close_unused();
                     continue;
                 }
                 Some(_) = connections.join_next() => continue,
@@ -130,11 +137,19 @@ impl Server {
                 watcher: graceful.watcher(),
             };
             let closing = Closing(stats.clone());
+            let stream = stream.into_std();
             let tls = tls.clone();
-            let task = connections.spawn(async move {
-                connection.serve(stream, tls).await;
+            let serving = async move {
+                match stream.and_then(TcpStream::from_std) {
+                    Ok(stream) => connection.serve(stream, tls).await,
+                    Err(error) => tracing::warn!(%error, "connection could not be handed to its thread"),
+                }
                 drop((place, closing));
-            });
+            };
+            let task = match &mut workers {
+                Ok(workers) => connections.spawn_on(serving, workers.next()),
+                Err(_) => connections.spawn(serving),
+            };
             watch.over(pulse, task);
         }
         drop(listener);
