@@ -24,7 +24,6 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -93,7 +92,7 @@ impl Server {
     {
         let Self { limits, tls, stats } = self;
         raise_open_files();
-        let (protocol, peers, graceful) = (protocol(&limits), Peers::default(), GracefulShutdown::new());
+        let (protocol, peers, draining) = (protocol(&limits), Peers::default(), CancellationToken::new());
         let mut watch = Watch::new(limits.clone(), stats.clone());
         let mut connections = JoinSet::new();
         let mut workers = Workers::start().inspect_err(|error| {
@@ -103,6 +102,8 @@ impl Server {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
+                // Whoever comes after that is the next server's.
+                biased;
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {
                     watch.look();
@@ -134,7 +135,7 @@ impl Server {
                 handler: handler.clone(),
                 body_bytes: limits.body_bytes,
                 protocol: protocol.clone(),
-                watcher: graceful.watcher(),
+                draining: draining.clone(),
             };
             let closing = Closing(stats.clone());
             let stream = stream.into_std();
@@ -153,7 +154,9 @@ impl Server {
             watch.over(pulse, task);
         }
         drop(listener);
-        let _ = tokio::time::timeout(limits.drain_time, graceful.shutdown()).await;
+        draining.cancel();
+        let all_done = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(limits.drain_time, all_done).await;
         connections.shutdown().await;
     }
 }
@@ -196,7 +199,7 @@ struct Connection<H> {
     handler: H,
     body_bytes: u64,
     protocol: Protocol,
-    watcher: Watcher,
+    draining: CancellationToken,
 }
 
 impl<H, F> Connection<H>
@@ -218,7 +221,8 @@ where
     }
 
     async fn speak(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by_sendfile: bool) {
-        let Self { peer, pulse, handler, body_bytes, protocol, watcher } = self;
+        let Self { peer, pulse, handler, body_bytes, protocol, draining } = self;
+        let waiting = pulse.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let multiplexed = request.version() == Version::HTTP_2;
             let answering = pulse.begin(multiplexed);
@@ -233,8 +237,23 @@ where
                 Ok::<_, Infallible>(response.map(|body| Outgoing { body, answering, by_sendfile }))
             }
         });
-        let connection = protocol.serve_connection(TokioIo::new(socket), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
+        let mut connection = std::pin::pin!(protocol.serve_connection(TokioIo::new(socket), service));
+        let (mut stop, mut is_draining, mut told) = (std::pin::pin!(draining.cancelled()), false, false);
+        let served = std::future::poll_fn(|context| {
+            loop {
+                is_draining = is_draining || stop.as_mut().poll(context).is_ready();
+                // Who was accepted and is about to ask gets an answer first.
+                if is_draining && !told && waiting.has_asked() {
+                    connection.as_mut().graceful_shutdown();
+                    told = true;
+                }
+                let ended = connection.as_mut().poll(context);
+                if ended.is_ready() || told || !is_draining || !waiting.has_asked() {
+                    return ended;
+                }
+            }
+        });
+        if let Err(error) = served.await {
             tracing::debug!(%error, %peer, "connection broke");
         }
     }
