@@ -174,6 +174,17 @@ pub(crate) async fn read_answer<S: AsyncRead + Unpin>(
     Ok(got)
 }
 
+/// What our server says it keeps of small objects, in bytes.
+pub(super) async fn cached(address: SocketAddr) -> u64 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut buffer = vec![0; 4096];
+    let (got, _, begins) = read_head(&mut stream, &mut buffer).await.unwrap();
+    // So short an answer comes in one piece.
+    let body = &buffer[begins..begins + usize::try_from(got.length).unwrap()];
+    serde_json::from_slice::<serde_json::Value>(body).unwrap()["cache"].as_u64().unwrap()
+}
+
 /// Clients that are there and do next to nothing, until they are dropped.
 pub(super) struct Crowd(#[expect(dead_code, reason = "dropping it ends them")] JoinSet<()>);
 

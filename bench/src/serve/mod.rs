@@ -143,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) {
             results.crowd = runtime.block_on(crowd(&plain, &tree, arguments.runs));
         }
         results.memory = plain.each_ref().map(|server| server.usage().memory);
-        results.cached = tree.small_bytes;
+        results.cached = runtime.block_on(load::cached(plain[1].address));
     }
     if arguments.wants("cold") {
         results.cold = runtime.block_on(beside_cold(&tree, cache));

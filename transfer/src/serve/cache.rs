@@ -1,19 +1,19 @@
-//! What the process knows about files that it serves: small ones with their content, others with their place.
+//! What the process knows about files that it serves: small ones with their content, others open, or with their place.
 //!
-//! Both make an answer cheap: the first needs no system call but to send it, the second no search for the form in which
+//! All make an answer cheap: the first two need no system call but to send it, the last no search for the form in which
 //! an object is stored. It is bounded by bytes, everything counted ([`keep_in_memory`]); what was not asked for since the
 //! hand came round last loses its content first and then its place (the clock algorithm).
 //!
 //! It is the process's and not a server's, as its memory is.
 //!
 //! Invariant: never answer with what is no longer there. What is known is compared with the file's device, inode, length
-//! and both times: a file whose name says what is in it every ten seconds, any other at each request (`file.rs`). Who takes
-//! a file away and cannot wait for that says so ([`forget`], [`forget_object`]).
+//! and both times: at each request, but for a small file whose name says what is in it, every ten seconds (`file.rs`). Who
+//! takes such a file away and cannot wait for that says so ([`forget`], [`forget_object`]).
 //!
 //! Threats: *a client that asks for everything once*: what is asked for again stays.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,6 +31,9 @@ const DEFAULT_BYTES: usize = 32 << 20;
 const ENTRY_BYTES: usize = 640;
 /// A file whose name says what is in it is looked at again after so long: looking costs a tenth of an answer.
 const FRESH_FOR: Duration = Duration::from_secs(10);
+
+/// Files kept open.
+const MOST_OPEN: usize = 8192;
 
 /// What a file is asked for as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +82,26 @@ impl Identity {
     }
 }
 
+/// What an answer is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// The whole of a small file.
+    Memory(Bytes),
+    /// A larger one, open.
+    Open(Arc<File>),
+    /// Neither, at present.
+    OnDisk,
+}
+
+impl Content {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::Open(_) | Self::OnDisk => 0,
+        }
+    }
+}
+
 /// What is known about a file.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
@@ -86,8 +109,7 @@ pub(super) struct Known {
     pub(super) form: Form,
     pub(super) identity: Identity,
     pub(super) etag: HeaderValue,
-    /// The whole of it, if it is small.
-    pub(super) content: Option<Bytes>,
+    pub(super) content: Content,
     /// When it was last compared with the file.
     pub(super) seen: Instant,
 }
@@ -99,7 +121,7 @@ impl Known {
     }
 
     fn cost(&self) -> usize {
-        ENTRY_BYTES + self.content.as_ref().map_or(0, Bytes::len)
+        ENTRY_BYTES + self.content.bytes()
     }
 }
 
@@ -117,6 +139,8 @@ struct Cache {
     hand: usize,
     bytes: usize,
     content_bytes: usize,
+    /// Entries whose file is open.
+    open: usize,
     most: usize,
     hits: u64,
 }
@@ -173,6 +197,11 @@ pub(super) fn saw(key: &Key, now: Instant) {
     }
 }
 
+/// Closes files that nobody looked at lately: one that is deleted takes up room for as long as it is open.
+pub(super) fn close_unused() {
+    cache().close_unused(Instant::now());
+}
+
 pub(super) fn hits_and_bytes() -> (u64, u64) {
     let cache = cache();
     (cache.hits, cache.content_bytes as u64)
@@ -186,6 +215,7 @@ impl Cache {
             hand: 0,
             bytes: 0,
             content_bytes: 0,
+            open: 0,
             most,
             hits: 0,
         }
@@ -194,17 +224,23 @@ impl Cache {
     fn look_up(&mut self, key: &Key) -> Option<Known> {
         let entry = &mut self.entries[*self.places.get(key)?];
         entry.asked_for = true;
-        self.hits += u64::from(entry.known.content.is_some());
+        self.hits += u64::from(matches!(entry.known.content, Content::Memory(_)));
         Some(entry.known.clone())
     }
 
-    fn keep(&mut self, key: Key, known: Known) {
+    fn keep(&mut self, key: Key, mut known: Known) {
         self.remove(&key);
         if known.cost() > self.most {
             return;
         }
+        if self.open >= MOST_OPEN && matches!(known.content, Content::Open(_)) {
+            known.content = Content::OnDisk;
+        }
         self.bytes += known.cost();
-        self.content_bytes += known.content.as_ref().map_or(0, Bytes::len);
+        self.content_bytes += known.content.bytes();
+        if matches!(known.content, Content::Open(_)) {
+            self.open += 1;
+        }
         self.places.insert(key.clone(), self.entries.len());
         self.entries.push(Entry { key, known, asked_for: false });
         self.make_room();
@@ -220,9 +256,22 @@ impl Cache {
         let entry = self.entries.swap_remove(place);
         self.places.remove(&entry.key);
         self.bytes -= entry.known.cost();
-        self.content_bytes -= entry.known.content.map_or(0, |content| content.len());
+        self.content_bytes -= entry.known.content.bytes();
+        self.open -= usize::from(matches!(entry.known.content, Content::Open(_)));
         if let Some(moved) = self.entries.get(place) {
             self.places.insert(moved.key.clone(), place);
+        }
+    }
+
+    fn close_unused(&mut self, now: Instant) {
+        if self.open == 0 {
+            return;
+        }
+        for entry in &mut self.entries {
+            if matches!(entry.known.content, Content::Open(_)) && !entry.known.is_fresh(now) {
+                entry.known.content = Content::OnDisk;
+                self.open -= 1;
+            }
         }
     }
 
@@ -234,9 +283,10 @@ impl Cache {
             let entry = &mut self.entries[self.hand];
             if std::mem::take(&mut entry.asked_for) {
                 self.hand += 1;
-            } else if let Some(content) = entry.known.content.take() {
+            } else if let Content::Memory(content) = &entry.known.content {
                 self.bytes -= content.len();
                 self.content_bytes -= content.len();
+                entry.known.content = Content::OnDisk;
                 self.hand += 1;
             } else {
                 self.remove_at(self.hand);
@@ -258,7 +308,7 @@ mod tests {
             form: Form::Plain,
             identity: Identity::of(&file.metadata().unwrap()),
             etag: HeaderValue::from_static("\"x\""),
-            content: Some(vec![0; length].into()),
+            content: Content::Memory(vec![0; length].into()),
             seen: Instant::now(),
         }
     }
@@ -274,7 +324,7 @@ mod tests {
         for number in 1..100 {
             cache.keep(key(number), known(1000));
             let first = cache.look_up(&key(0)).expect("it is asked for all the time");
-            assert!(number < 12 || first.content.is_some());
+            assert!(number < 12 || first.content.bytes() > 0);
             assert!(cache.bytes <= cache.most);
             assert_eq!(cache.bytes, cache.entries.iter().map(|entry| entry.known.cost()).sum::<usize>());
             assert!(cache.places.iter().all(|(key, place)| cache.entries[*place].key == *key));

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_content::{Form, ObjectStore};
 use mirabelle_manifests::Digest;
 
 use super::body::{Body, became_shorter, body};
-use super::cache::{self, Identity, Key, Known};
+use super::cache::{self, Content, Identity, Key, Known};
 use super::gate::Opened;
 use super::range::{Entity, head};
 use super::{Naming, gate, problem};
@@ -77,11 +76,6 @@ pub(super) struct Found {
     content: Content,
 }
 
-enum Content {
-    Memory(Bytes),
-    Disk(Arc<File>),
-}
-
 /// Answers with what was found.
 pub(super) fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Response<Body> {
     let (mut response, range) = match head(headers, &found.entity) {
@@ -95,7 +89,11 @@ pub(super) fn answer(method: &Method, headers: &HeaderMap, found: Found) -> Resp
                 let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 body(bytes.slice(place(range.start)..place(range.end)))
             }
-            Content::Disk(file) => Body::of_file(file, range),
+            Content::Open(file) => Body::of_file(file, range),
+            // Nobody finds a file so: it is read or opened first.
+            Content::OnDisk => {
+                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read");
+            }
         };
     }
     response
@@ -154,39 +152,45 @@ async fn find_object_on_disk(key: Key, store: ObjectStore, object: Digest) -> io
 
 /// What is known already and still so, without waiting for anything.
 fn remembered(key: &Key, naming: Naming) -> Option<Found> {
-    let known = cache::look_up(key)?;
+    let mut known = cache::look_up(key)?;
     let now = Instant::now();
-    if naming == Naming::Immutable && known.content.is_some() && known.is_fresh(now) {
-        return Some(found(known, None, naming));
+    let is_same =
+        |file: &File| file.metadata().is_ok_and(|metadata| Identity::of(&metadata) == known.identity);
+    let needs_no_look = match &known.content {
+        Content::Memory(_) => true,
+        // Looking at what is open costs next to nothing; being removed or renamed changes its times.
+        Content::Open(file) => is_same(file),
+        Content::OnDisk => false,
+    };
+    if naming == Naming::Immutable && known.is_fresh(now) && needs_no_look {
+        return Some(found(known, naming));
     }
     let same = match gate::open_at_once(&known.path) {
         Opened::Later => return None,
         Opened::NotThere => None,
-        Opened::Now(file) => Some(file)
-            .filter(|file| file.metadata().is_ok_and(|metadata| Identity::of(&metadata) == known.identity)),
+        Opened::Now(file) => Some(file).filter(is_same),
     };
     let Some(file) = same else {
         cache::remove(key);
         return None;
     };
-    if known.content.is_some() {
-        cache::saw(key, now);
-    } else if is_small(&known.identity, naming) {
+    match known.content {
+        Content::Memory(_) => cache::saw(key, now),
         // Its content had to make room once; asked for again, it has earned its place.
-        return None;
+        Content::Open(_) | Content::OnDisk if is_small(&known.identity, naming) => return None,
+        Content::Open(_) | Content::OnDisk => {
+            known.content = Content::Open(Arc::new(file));
+            known.seen = now;
+            cache::keep(key.clone(), known.clone());
+        }
     }
-    Some(found(known, Some(file), naming))
+    Some(found(known, naming))
 }
 
-fn found(known: Known, file: Option<File>, naming: Naming) -> Found {
+fn found(known: Known, naming: Naming) -> Found {
     let length = known.identity.length();
     let cache = if naming == Naming::Immutable { NEVER_CHANGES } else { MAY_CHANGE };
-    let content = match (known.content, file) {
-        (Some(bytes), _) => Content::Memory(bytes),
-        (None, Some(file)) => Content::Disk(Arc::new(file)),
-        (None, None) => Content::Memory(Bytes::new()),
-    };
-    Found { form: known.form, entity: Entity { length, etag: known.etag, cache }, content }
+    Found { form: known.form, entity: Entity { length, etag: known.etag, cache }, content: known.content }
 }
 
 fn is_small(identity: &Identity, naming: Naming) -> bool {
@@ -210,7 +214,7 @@ fn examined(file: &File, path: Arc<Path>, form: Form, naming: Naming) -> io::Res
         Form::Plain | Form::Executable => format!("\"{name}\""),
     };
     let etag = HeaderValue::from_str(&etag).map_err(io::Error::other)?;
-    Ok(Some(Known { path, form, identity, etag, content: None, seen: Instant::now() }))
+    Ok(Some(Known { path, form, identity, etag, content: Content::OnDisk, seen: Instant::now() }))
 }
 
 /// Reads a small file, and remembers what is known.
@@ -233,15 +237,17 @@ async fn read(key: Key, mut known: Known, file: File, naming: Naming) -> io::Res
             let etag = format!("\"{}\"", Digest::of(&content));
             known.etag = HeaderValue::from_str(&etag).map_err(io::Error::other)?;
         }
-        known.content = Some(content.into());
+        known.content = Content::Memory(content.into());
+    } else {
+        known.content = Content::Open(file);
     }
     cache::keep(key, known.clone());
-    let file = Arc::into_inner(file);
-    Ok(found(known, file, naming))
+    Ok(found(known, naming))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use fs_err as fs;
     use http_body_util::BodyExt;
 

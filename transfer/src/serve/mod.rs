@@ -39,6 +39,7 @@ mod stats;
 mod tls;
 mod watch;
 mod window;
+mod workers;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! accept ──▶ a place for its address? ──▶ (TLS) ──▶ HTTP/1.1 or 2 ──▶ the handler ──▶ body
-//!    └ one task: accepts, looks at the watch each tick, takes leave of finished connections
+//!    └ one task: accepts, looks at the watch each tick, takes leave of finished connections; connections are served
+//!      by threads of their own (`workers.rs`)
 //! stop ──▶ accepts no more ──▶ idle connections close, others after their answer ──▶ whoever is left after drain_time
 //! ```
 //!
@@ -23,7 +24,6 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -31,12 +31,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Outgoing};
+use super::cache;
 use super::limits::{Limits, Peers, raise_open_files};
 use super::problem;
 use super::socket::Socket;
 use super::stats::ServeStats;
 use super::tls::Tls;
 use super::watch::{Pulse, Watch};
+use super::workers::Workers;
 
 /// How long to wait when a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -90,16 +92,22 @@ impl Server {
     {
         let Self { limits, tls, stats } = self;
         raise_open_files();
-        let (protocol, peers, graceful) = (protocol(&limits), Peers::default(), GracefulShutdown::new());
+        let (protocol, peers, draining) = (protocol(&limits), Peers::default(), CancellationToken::new());
         let mut watch = Watch::new(limits.clone(), stats.clone());
         let mut connections = JoinSet::new();
+        let mut workers = Workers::start().inspect_err(|error| {
+            tracing::warn!(%error, "there are no threads to serve with: served by those of the whole process");
+        });
         let mut ticks = tokio::time::interval(watch.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
+                // Whoever comes after that is the next server's.
+                biased;
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {
                     watch.look();
+                    cache::close_unused();
                     continue;
                 }
                 Some(_) = connections.join_next() => continue,
@@ -127,18 +135,28 @@ impl Server {
                 handler: handler.clone(),
                 body_bytes: limits.body_bytes,
                 protocol: protocol.clone(),
-                watcher: graceful.watcher(),
+                draining: draining.clone(),
             };
             let closing = Closing(stats.clone());
+            let stream = stream.into_std();
             let tls = tls.clone();
-            let task = connections.spawn(async move {
-                connection.serve(stream, tls).await;
+            let serving = async move {
+                match stream.and_then(TcpStream::from_std) {
+                    Ok(stream) => connection.serve(stream, tls).await,
+                    Err(error) => tracing::warn!(%error, "connection could not be handed to its thread"),
+                }
                 drop((place, closing));
-            });
+            };
+            let task = match &mut workers {
+                Ok(workers) => connections.spawn_on(serving, workers.next()),
+                Err(_) => connections.spawn(serving),
+            };
             watch.over(pulse, task);
         }
         drop(listener);
-        let _ = tokio::time::timeout(limits.drain_time, graceful.shutdown()).await;
+        draining.cancel();
+        let all_done = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(limits.drain_time, all_done).await;
         connections.shutdown().await;
     }
 }
@@ -181,7 +199,7 @@ struct Connection<H> {
     handler: H,
     body_bytes: u64,
     protocol: Protocol,
-    watcher: Watcher,
+    draining: CancellationToken,
 }
 
 impl<H, F> Connection<H>
@@ -203,7 +221,8 @@ where
     }
 
     async fn speak(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, by_sendfile: bool) {
-        let Self { peer, pulse, handler, body_bytes, protocol, watcher } = self;
+        let Self { peer, pulse, handler, body_bytes, protocol, draining } = self;
+        let waiting = pulse.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let multiplexed = request.version() == Version::HTTP_2;
             let answering = pulse.begin(multiplexed);
@@ -218,8 +237,23 @@ where
                 Ok::<_, Infallible>(response.map(|body| Outgoing { body, answering, by_sendfile }))
             }
         });
-        let connection = protocol.serve_connection(TokioIo::new(socket), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
+        let mut connection = std::pin::pin!(protocol.serve_connection(TokioIo::new(socket), service));
+        let (mut stop, mut is_draining, mut told) = (std::pin::pin!(draining.cancelled()), false, false);
+        let served = std::future::poll_fn(|context| {
+            loop {
+                is_draining = is_draining || stop.as_mut().poll(context).is_ready();
+                // Who was accepted and is about to ask gets an answer first.
+                if is_draining && !told && waiting.has_asked() {
+                    connection.as_mut().graceful_shutdown();
+                    told = true;
+                }
+                let ended = connection.as_mut().poll(context);
+                if ended.is_ready() || told || !is_draining || !waiting.has_asked() {
+                    return ended;
+                }
+            }
+        });
+        if let Err(error) = served.await {
             tracing::debug!(%error, %peer, "connection broke");
         }
     }

@@ -91,6 +91,11 @@ impl Pulse {
         self.nudged.load(Relaxed) && self.nudged.swap(false, Relaxed)
     }
 
+    /// True when no first request is awaited, and none is half here.
+    pub(super) fn has_asked(&self) -> bool {
+        matches!(self.phase.load(Relaxed), WAITING | ANSWERING)
+    }
+
     /// A request is here.
     pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Answering {
         self.multiplexed.store(multiplexed, Relaxed);
