@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
+use std::time::Duration;
 
 use mirabelle_transfer::Upstream;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ const SERVICE: &str = "_mirabelle._tcp";
 const FOUND: &str = "node.json";
 /// Candidates of one search: more nodes than a college has.
 const MAX_CANDIDATES: usize = 8;
+/// A person may be waiting; servers that do not answer are many.
+const SEARCHING: Duration = Duration::from_secs(8);
 /// Addresses that lead to this machine.
 const OWN: [&str; 3] = ["http://127.", "http://localhost", "http://[::1]"];
 
@@ -100,10 +103,14 @@ impl Place {
 
     /// The nodes that are found there, in the order in which they should be asked.
     pub(crate) async fn search(self) -> Vec<Upstream> {
-        let found = match self {
-            Self::Dns => dns::search(SERVICE, &network::Resolver::of_this_machine(), random()).await,
-            Self::Multicast => multicast::search(SERVICE, &network::interfaces(), random()).await,
+        let searching = async {
+            match self {
+                Self::Dns => dns::search(SERVICE, &network::Resolver::of_this_machine(), random()).await,
+                Self::Multicast => multicast::search(SERVICE, &network::interfaces(), random()).await,
+            }
         };
+        let found = tokio::time::timeout(SEARCHING, searching).await;
+        let found = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let found = found.unwrap_or_else(|error| {
             tracing::debug!(%error, place = ?self, "nodes could not be looked for");
             Vec::new()

@@ -68,7 +68,10 @@ impl Waking {
             let looking = tokio::task::spawn_blocking(move || {
                 (waking.due(deployment.as_ref(), Instant::now()), deployment)
             });
-            let Ok((due, deployment)) = looking.await else { return };
+            let Ok((due, deployment)) = looking.await else {
+                tracing::error!("who is to be woken could not be worked out, and nobody is woken any more");
+                return;
+            };
             plan.deployment = deployment;
             let finished = stop.run_until_cancelled(self.wake(due)).await;
             if finished.is_none() || stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none()

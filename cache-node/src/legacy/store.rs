@@ -81,6 +81,8 @@ type Name = (String, Digest);
 #[derive(Clone, Copy, Debug)]
 struct Use {
     bytes: u64,
+    /// Of what does not exist there may be endless names: it makes room first.
+    is_present: bool,
     used: Instant,
     /// The last use, as it is kept on the disk.
     kept: Instant,
@@ -191,7 +193,8 @@ impl Store {
         durable::write_atomically(&place.with_extension("json"), &bytes)?;
         let bytes = head.length.filter(|_| head.is_present()).unwrap_or(0) + bytes.len() as u64;
         let mut index = self.lock();
-        index.note(name_of(path), Use { bytes, used: head.validated, kept: head.validated });
+        let (is_present, used) = (head.is_present(), head.validated);
+        index.note(name_of(path), Use { bytes, is_present, used, kept: used });
         drop(index);
         self.make_room(0);
         Ok(())
@@ -220,8 +223,8 @@ impl Store {
         if index.bytes.saturating_add(coming) <= self.quota && index.files.len() <= self.max_files {
             return;
         }
-        let mut oldest: Vec<(Instant, Name)> =
-            index.files.iter().map(|(name, known)| (known.used, name.clone())).collect();
+        let mut oldest: Vec<((bool, Instant), Name)> =
+            index.files.iter().map(|(name, known)| ((known.is_present, known.used), name.clone())).collect();
         oldest.sort();
         let bytes = (self.quota / 10 * 9).saturating_sub(coming);
         let files = self.max_files * 9 / 10;
@@ -313,7 +316,8 @@ impl Index {
                 };
                 let used = Instant::try_from(metadata.modified()?).unwrap_or(Instant::MIN);
                 let bytes = metadata.len() + body.map_or(0, |(_, length)| length);
-                self.note((repository.to_owned(), digest), Use { bytes, used, kept: used });
+                let is_present = head.is_some_and(|head| head.is_present());
+                self.note((repository.to_owned(), digest), Use { bytes, is_present, used, kept: used });
             }
             for (path, _) in bodies.into_values() {
                 durable::remove_file(&path)?;
@@ -429,6 +433,26 @@ mod tests {
         let store = open(directory.path(), 1 << 20);
         let used = store.lock().files.values().next().unwrap().used;
         assert_eq!(used.duration_since(much_later).abs().as_secs(), 0);
+    }
+
+    #[test]
+    fn names_that_do_not_exist_drive_out_nothing_that_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store { max_files: 10, ..open(directory.path(), 1 << 20) };
+        keep(&store, "a", b"a", 0);
+        let absent = Head {
+            status: 404,
+            length: None,
+            tag: None,
+            ..store.find(&path("a"), at(0)).unwrap().unwrap().head
+        };
+        for number in 0..50 {
+            let name = format!("none-{number}");
+            let head = Head { path: name.clone(), validated: at(1 + number), ..absent.clone() };
+            store.write_head(&path(&name), &head).unwrap();
+        }
+        assert!(store.find(&path("a"), at(60)).unwrap().is_some());
+        assert!(store.lock().files.len() <= 10);
     }
 
     #[test]

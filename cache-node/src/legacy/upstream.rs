@@ -7,6 +7,9 @@
 //!                                      5xx   the upstream is down
 //! ```
 //!
+//! A body whose end only the connection's end tells (HTTP/1.0 without a length) is given out and not kept: nobody knows whether it was
+//! whole.
+//!
 //! Only what is named here of an answer's head is kept: nothing that is between one connection's ends (RFC 9110, 7.6.1), no cookie.
 
 use std::io;
@@ -19,9 +22,10 @@ use mirabelle_transfer::LinkClosed;
 use mirabelle_transfer::flight::Source;
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    TRANSFER_ENCODING,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Response, StatusCode, Url, Version};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
@@ -194,6 +198,9 @@ impl Transfer {
         if stated.is_some_and(|stated| stated > largest) {
             return Err(UpstreamError::TooLarge(largest));
         }
+        let says_its_end = stated.is_some()
+            || response.version() >= Version::HTTP_2
+            || response.headers().contains_key(TRANSFER_ENCODING);
         let mut head = self.head(&response, 200, stated);
         let incoming = self.store.incoming();
         let store = self.store.clone();
@@ -229,6 +236,10 @@ impl Transfer {
         let digest = hasher.finish();
         if self.path.promised().is_some_and(|promised| promised != digest) {
             return Err(UpstreamError::OtherDigest(digest));
+        }
+        if !says_its_end {
+            tracing::info!(path = %self.path, bytes = got, "a legacy file without a length is not kept");
+            return Ok(());
         }
         file.sync_all().await?;
         drop(file);

@@ -275,6 +275,10 @@ impl Agent {
         let Some(node) = self.node() else {
             self.searched = Some((discover::network_name(), now));
             self.look_ahead(true, stop).await;
+            if self.node().is_none() {
+                // The network, or the node, may be coming up only now.
+                self.refresh_at = soon(Instant::now(), self.jitter(self.refresh_every.min(SHORTEST_REST), 1));
+            }
             return;
         };
         let unchanged = tokio::select! {

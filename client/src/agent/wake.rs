@@ -84,6 +84,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_machine_says_where_it_stands_and_to_an_older_node_nothing_that_it_refuses() {
+        let (machine, room) = ("b12-03".parse().unwrap(), "B12".parse().unwrap());
+        let (tags, platform) = (["exam".parse().unwrap()].into(), "linux-x86_64".parse().unwrap());
+        let stands = Stands { room: Some(&room), tags: &tags, platform: &platform };
+        let at = "2026-11-26T06:30:00Z".parse().unwrap();
+        let mut wake_up =
+            WakeUp { machine: &machine, mac: vec!["02:00:00:12:34:56".to_owned()], at, stands: Some(stands) };
+        let said = |wake_up: &WakeUp<'_>| serde_json::to_string(wake_up).unwrap();
+        let plain = r#"{"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z""#;
+        let standing = r#","room":"B12","tags":["exam"],"platform":"linux-x86_64"}"#;
+        assert_eq!(said(&wake_up), format!("{plain}{standing}"));
+        wake_up.stands = None;
+        assert_eq!(said(&wake_up), format!("{plain}}}"));
+    }
+
+    #[test]
     fn only_devices_are_woken() {
         let directory = tempfile::tempdir().unwrap();
         for (name, device, address) in [
