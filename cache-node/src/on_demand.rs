@@ -40,9 +40,13 @@ use crate::site::Site;
 
 /// The largest object of a frame is read while it arrives, from this size on; the others are there a moment after it.
 const STREAMED_BYTES: u64 = 4 << 20;
-/// Where there is another upstream to ask.
-const IMPATIENT: RetryPolicy =
-    RetryPolicy { attempts: 2, first_wait: Duration::from_millis(200), longest_wait: Duration::from_secs(1) };
+/// Where there is another upstream to ask: workstations wait 30 s for a byte.
+const IMPATIENT: RetryPolicy = RetryPolicy {
+    attempts: 2,
+    first_wait: Duration::from_millis(200),
+    longest_wait: Duration::from_secs(1),
+    stall: Duration::from_secs(5),
+};
 /// Transfers at once: the link is one.
 const TRANSFERS: usize = 8;
 /// Manifests kept read.

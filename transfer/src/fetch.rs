@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
@@ -33,12 +33,10 @@ pub(crate) use self::object::ObjectPartials;
 use crate::encoding::{self, Encoding};
 use crate::link::{Class, Link, LinkClosed, NearEnd, NearEndError, Priority, base_of, watch};
 use crate::partial::{Partial, Writer};
-use crate::retry::RetryPolicy;
+use crate::retry::{LONGEST_STALL, RetryPolicy};
 
 /// A server that is not reached within this is down.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// A server that says nothing for this long has stalled.
-const STALL_TIME: Duration = Duration::from_secs(30);
 
 /// The address below which a repository's files lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,8 +256,7 @@ impl Fetcher {
         let stated = response.content_length();
         let mut stream = response.bytes_stream();
         let mut bytes: Vec<u8> = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            let chunk = self.receive(url, class, chunk)?;
+        while let Some(chunk) = self.receive(url, class, &mut stream).await? {
             if bytes.len() as u64 + chunk.len() as u64 > limit {
                 return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
             }
@@ -379,8 +376,7 @@ impl Fetcher {
         writer: &mut Writer,
     ) -> Result<u64, Attempt> {
         let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = self.receive(url, self.class(), chunk)?;
+        while let Some(chunk) = self.receive(url, self.class(), &mut stream).await? {
             have += chunk.len() as u64;
             if have > limit {
                 return Err(Attempt::Final(FetchError::TooLong { url: url.to_string(), limit }));
@@ -429,7 +425,9 @@ impl Fetcher {
         class: Class,
         request: reqwest::RequestBuilder,
     ) -> Result<Response, Attempt> {
-        let response = request.send().await.map_err(|source| self.broken(url, class, source))?;
+        let answering = tokio::time::timeout(self.retry.stall, request.send()).await;
+        let response =
+            answering.map_err(|_| self.stalled(url))?.map_err(|source| self.broken(url, class, source))?;
         let status = response.status();
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
@@ -446,15 +444,25 @@ impl Fetcher {
         }
     }
 
-    fn receive(
+    /// The next bytes; `None` at the end.
+    async fn receive(
         &self,
         url: &reqwest::Url,
         class: Class,
-        chunk: reqwest::Result<Bytes>,
-    ) -> Result<Bytes, Attempt> {
+        stream: &mut (impl Stream<Item = reqwest::Result<Bytes>> + Unpin),
+    ) -> Result<Option<Bytes>, Attempt> {
+        let next = tokio::time::timeout(self.retry.stall, stream.next()).await;
+        let next = next.map_err(|_| self.stalled(url))?;
+        let Some(chunk) = next else { return Ok(None) };
         let chunk = chunk.map_err(|source| self.broken(url, class, source))?;
         self.meter.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        Ok(chunk)
+        Ok(Some(chunk))
+    }
+
+    fn stalled(&self, url: &reqwest::Url) -> Attempt {
+        let source = Broken::Stalled(self.retry.stall);
+        let error = FetchError::Unreachable { url: url.to_string(), attempts: self.retry.attempts, source };
+        Attempt::Failed { error, retry_after: None }
     }
 
     fn broken(&self, url: &reqwest::Url, class: Class, source: reqwest::Error) -> Attempt {
@@ -483,7 +491,7 @@ pub(crate) fn client_over(socket: Option<&Path>) -> reqwest::Result<reqwest::Cli
     let client = reqwest::Client::builder()
         .user_agent(concat!("mirabelle/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIME)
-        .read_timeout(STALL_TIME)
+        .read_timeout(LONGEST_STALL)
         .redirect(reqwest::redirect::Policy::none());
     match socket {
         Some(socket) => client.unix_socket(socket).build(),

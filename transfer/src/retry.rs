@@ -12,12 +12,22 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// The longest wait, and the most that a server's `Retry-After` is obeyed.
     pub longest_wait: Duration,
+    /// How long a server may say nothing before an attempt has failed.
+    pub stall: Duration,
 }
+
+/// The longest that anybody waits for a server to go on.
+pub(crate) const LONGEST_STALL: Duration = Duration::from_secs(30);
 
 impl Default for RetryPolicy {
     /// Gives up after about 15 seconds: a person may be waiting, and whoever runs unattended comes back by itself.
     fn default() -> Self {
-        Self { attempts: 5, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(8) }
+        Self {
+            attempts: 5,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(8),
+            stall: LONGEST_STALL,
+        }
     }
 }
 

@@ -97,6 +97,9 @@ pub enum Broken {
     /// Before it began.
     #[error("the server cannot be reached")]
     Connect(#[source] io::Error),
+    /// In silence.
+    #[error("the server said nothing for {0:?}")]
+    Stalled(std::time::Duration),
 }
 
 impl FetchError {

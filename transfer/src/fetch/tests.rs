@@ -40,6 +40,7 @@ async fn server(
         attempts: 4,
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(2),
+        ..RetryPolicy::default()
     };
     (Fetcher::new(upstream, retry).unwrap(), requests)
 }

@@ -49,6 +49,7 @@ async fn server(head: &'static str, bytes: usize) -> (Fetcher, Arc<AtomicU64>) {
         attempts: 50,
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(1),
+        ..RetryPolicy::default()
     };
     (Fetcher::new(upstream, retry).unwrap(), carried)
 }

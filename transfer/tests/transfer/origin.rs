@@ -110,7 +110,12 @@ impl Origin {
 
     /// Asks this server, twice at most and without waiting.
     pub(crate) fn repository(&self) -> mirabelle_transfer::Repository {
-        let retry = RetryPolicy { attempts: 2, first_wait: Duration::ZERO, longest_wait: Duration::ZERO };
+        let retry = RetryPolicy {
+            attempts: 2,
+            first_wait: Duration::ZERO,
+            longest_wait: Duration::ZERO,
+            ..RetryPolicy::default()
+        };
         mirabelle_transfer::Repository::of(&Fetcher::new(self.address.parse().unwrap(), retry).unwrap())
     }
 }
