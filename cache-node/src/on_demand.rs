@@ -93,6 +93,7 @@ struct Index {
 }
 
 impl OnDemand {
+    /// Its transfers run where this is called: beside the mirror, not on the threads that answer.
     pub(crate) fn new(mirror: &Mirror, site: &Site, disk: Disk) -> Arc<Self> {
         Arc::new(Self {
             site: site.clone(),
@@ -101,8 +102,8 @@ impl OnDemand {
             served: mirror.served(),
             disk,
             holding: mirror.holding(),
-            frames: Flights::default(),
-            manifests: Flights::default(),
+            frames: Flights::new(),
+            manifests: Flights::new(),
             transfers: Semaphore::new(TRANSFERS),
             index: tokio::sync::Mutex::default(),
             recent: Mutex::default(),
@@ -228,7 +229,7 @@ impl OnDemand {
     }
 
     /// The approved release that an object is of, and its frame.
-    async fn find(&self, object: Digest) -> Option<(Arc<ApprovedRelease>, u32)> {
+    async fn find(self: &Arc<Self>, object: Digest) -> Option<(Arc<ApprovedRelease>, u32)> {
         let network = self.network().await?;
         let candidates = {
             let mut index = self.index.lock().await;
@@ -243,7 +244,10 @@ impl OnDemand {
             let known = self.recent().iter().find(|release| release.digest() == digest).cloned();
             let release = match known {
                 Some(release) => release,
-                None => block_in_place(|| self.approved(&network, digest))?,
+                None => {
+                    let (this, network) = (self.clone(), network.clone());
+                    spawn_blocking(move || this.approved(&network, digest)).await.ok()??
+                }
             };
             if let Some(found) = release.objects().get(&object) {
                 let frame = found.frame;

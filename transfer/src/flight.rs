@@ -55,12 +55,8 @@ impl From<FlightError> for io::Error {
 #[derive(Debug)]
 pub struct Flights<K, H> {
     under_way: Arc<Mutex<HashMap<K, Flight<H>>>>,
-}
-
-impl<K, H> Default for Flights<K, H> {
-    fn default() -> Self {
-        Self { under_way: Arc::default() }
-    }
+    /// Where they run: whoever asks may be gone before they land, with the runtime that served her.
+    runtime: Handle,
 }
 
 /// A transfer, to be followed.
@@ -89,7 +85,15 @@ struct State<H> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, H: Send + Sync + 'static> Flights<K, H> {
-    /// Follows the transfer of `key`; starts it with `transfer` where there is none. Must be called within a runtime.
+    /// None yet; they will run where this is called.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn new() -> Self {
+        Self { under_way: Arc::default(), runtime: Handle::current() }
+    }
+
+    /// Follows the transfer of `key`; starts it with `transfer` where there is none.
     pub fn join<F>(&self, key: K, transfer: impl FnOnce(Source<H>) -> F) -> Flight<H>
     where
         F: Future<Output = Result<(), Cause>> + Send + 'static,
@@ -103,7 +107,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + Sync + 'static> Flights<K,
         under_way.insert(key.clone(), flight.clone());
         let landing = Landing { under_way: self.under_way.clone(), key, state: sender.clone() };
         let transfer = transfer(Source { state: sender });
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             let ended = transfer.await.map_err(|cause| FlightError::Failed(Arc::from(cause)));
             landing.land(ended);
         });
@@ -339,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_reads_what_one_transfer_brings_whenever_they_come() {
-        let (flights, started) = (Flights::default(), Arc::default());
+        let (flights, started) = (Flights::new(), Arc::default());
         let (mut first, step) = fly(&flights, &started);
         assert_eq!(*first.head().await.unwrap().unwrap(), "head");
         let early = tokio::spawn(all(first.clone(), 0, Some(9)));
@@ -360,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn goes_on_when_every_reader_has_gone_away() {
-        let (flights, started) = (Flights::default(), Arc::default());
+        let (flights, started) = (Flights::new(), Arc::default());
         let (flight, step) = fly(&flights, &started);
         let mut watching = flight.clone();
         drop(all(flight, 0, None));
@@ -372,7 +376,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_that_fails_is_never_taken_for_a_whole() {
-        let (flights, started) = (Flights::default(), Arc::default());
+        let (flights, started) = (Flights::new(), Arc::default());
         let (flight, step) = fly(&flights, &started);
         step.send(Some(b"mira")).unwrap();
         step.send(None).unwrap();
@@ -389,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_dies_leaves_nobody_waiting() {
-        let flights: Flights<u32, ()> = Flights::default();
+        let flights: Flights<u32, ()> = Flights::new();
         let mut flight = flights.join(1, |_| async { panic!("a fault of ours") });
         assert!(matches!(flight.head().await, Err(FlightError::BrokenOff)));
         assert!(matches!(flight.landed().await, Err(FlightError::BrokenOff)));

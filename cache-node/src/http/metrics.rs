@@ -2,6 +2,8 @@
 //!
 //! Every figure is about the node and its college's machines in all; none is about a person or a single machine.
 
+use std::sync::Arc;
+
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use mirabelle_manifests::Instant;
@@ -33,9 +35,12 @@ impl Figures {
     }
 }
 
-pub(super) fn answer(node: &Node) -> Response<Body> {
-    let now = Instant::now();
-    match tokio::task::block_in_place(|| text(node, now)) {
+pub(super) async fn answer(node: &Arc<Node>) -> Response<Body> {
+    let writing = {
+        let node = node.clone();
+        tokio::task::spawn_blocking(move || text(&node, Instant::now()))
+    };
+    match writing.await.unwrap_or(Err(std::fmt::Error)) {
         Ok(text) => {
             let mut response = Response::new(body(text));
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

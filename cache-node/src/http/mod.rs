@@ -71,6 +71,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    fn status(&self, now: Instant) -> serde_json::Value {
+        let (site, state) = (&self.site, self.site.state());
+        let mut shown = serde_json::to_value(&state).unwrap_or_default();
+        shown["college"] = self.config.college.to_string().into();
+        shown["stale"] = state.is_stale(now).into();
+        shown["alarms"] = serde_json::to_value(self.alarms.raised()).unwrap_or_default();
+        shown["plan"] = serde_json::to_value(read_plan(&site.path("plan.json"))).unwrap_or_default();
+        shown["upstreams"] =
+            serde_json::to_value(read_health(&site.path("upstreams.json"))).unwrap_or_default();
+        shown
+    }
+
     /// The college's time zone: that of the link's hours, if they have one, or the deployment's.
     fn zone(&self) -> TimeZone {
         let own = self.config.link.as_ref().and_then(|table| table.time_zone.as_ref());
@@ -95,10 +107,10 @@ pub(crate) async fn answer(node: Arc<Node>, peer: SocketAddr, request: Request<I
         return node.legacy.answer(method, headers, asked, request.uri().query()).await;
     }
     match request.uri().path() {
-        "/" => return page::answer(&node, &request),
-        "/metrics" => return metrics::answer(&node),
+        "/" => return page::answer(&node, &request).await,
+        "/metrics" => return metrics::answer(&node).await,
         "/healthz" => return Response::new(body("ok\n")),
-        "/status" => return status(&node),
+        "/status" => return status(&node).await,
         "/complete.json" => {
             return serve_file(method, headers, &site.served().path("complete.json"), Naming::Mutable).await;
         }
@@ -225,14 +237,13 @@ fn object_of(name: &str) -> Option<Digest> {
     (object.fanned_out() == name).then_some(object)
 }
 
-fn status(node: &Node) -> Response<Body> {
-    let (site, now) = (&node.site, Instant::now());
-    let state = site.state();
-    let mut shown = serde_json::to_value(&state).unwrap_or_default();
-    shown["college"] = node.config.college.to_string().into();
-    shown["stale"] = state.is_stale(now).into();
-    shown["alarms"] = serde_json::to_value(node.alarms.raised()).unwrap_or_default();
-    shown["plan"] = serde_json::to_value(read_plan(&site.path("plan.json"))).unwrap_or_default();
-    shown["upstreams"] = serde_json::to_value(read_health(&site.path("upstreams.json"))).unwrap_or_default();
-    json(StatusCode::OK, &shown)
+async fn status(node: &Arc<Node>) -> Response<Body> {
+    let reading = {
+        let node = node.clone();
+        tokio::task::spawn_blocking(move || node.status(Instant::now()))
+    };
+    match reading.await {
+        Ok(shown) => json(StatusCode::OK, &shown),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the state could not be read"),
+    }
 }

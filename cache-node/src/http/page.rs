@@ -7,15 +7,18 @@
 //! Threats: everything on it is text to maud, which escapes it; a content security policy lets nothing else in. It shows no
 //! person and no single machine.
 
+use std::sync::Arc;
+
 use hyper::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mirabelle_manifests::Instant;
 use mirabelle_terminal::bytes;
-use mirabelle_transfer::serve::{Body, body};
+use mirabelle_transfer::serve::{Body, body, problem};
 use mirabelle_transfer::{LinkReport, LinkState};
+use tokio::task::spawn_blocking;
 
 use super::Node;
 use super::picture::day;
@@ -43,22 +46,14 @@ pub(super) struct Shown {
     pub(super) machines: (usize, usize),
 }
 
-pub(super) fn answer<B>(node: &Node, request: &Request<B>) -> Response<Body> {
-    let now = Instant::now();
-    let shown = tokio::task::block_in_place(|| Shown {
-        college: node.config.college.to_string(),
-        now,
-        zone: node.zone(),
-        state: node.site.state(),
-        tasks: read_plan(&node.site.path("plan.json")),
-        alarms: node.alarms.raised().into_values().collect(),
-        link: node.link.report(now),
-        room: node.disk.room().ok(),
-        machines: (
-            node.seen.within(SignedDuration::from_hours(1), now),
-            node.seen.within(SignedDuration::from_hours(24), now),
-        ),
-    });
+pub(super) async fn answer<B>(node: &Arc<Node>, request: &Request<B>) -> Response<Body> {
+    let reading = {
+        let node = node.clone();
+        spawn_blocking(move || Shown::of(&node, Instant::now()))
+    };
+    let Ok(shown) = reading.await else {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made");
+    };
     let asked = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let language = Language::of(request.uri().query(), asked);
     let mut response = Response::new(body(shown.page(language).into_string()));
@@ -78,6 +73,21 @@ pub(super) fn answer<B>(node: &Node, request: &Request<B>) -> Response<Body> {
 }
 
 impl Shown {
+    fn of(node: &Node, now: Instant) -> Self {
+        let within = |hours| node.seen.within(SignedDuration::from_hours(hours), now);
+        Self {
+            college: node.config.college.to_string(),
+            now,
+            zone: node.zone(),
+            state: node.site.state(),
+            tasks: read_plan(&node.site.path("plan.json")),
+            alarms: node.alarms.raised().into_values().collect(),
+            link: node.link.report(now),
+            room: node.disk.room().ok(),
+            machines: (within(1), within(24)),
+        }
+    }
+
     pub(super) fn page(&self, language: Language) -> Markup {
         let words = language.words();
         html! {

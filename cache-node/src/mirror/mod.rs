@@ -312,6 +312,11 @@ impl Mirror {
     ) -> Vec<String> {
         let mut fetched = Vec::new();
         for obligation in obligations.wants() {
+            // What the day has left is for what may yet have to come.
+            let link = self.link.report(now);
+            if link.budget.is_some_and(|budget| link.spent > budget / 2) {
+                break;
+            }
             let release = obligation.entry.digest;
             if self.index.is_complete(release) || plan.is_resting(release, now) {
                 continue;
