@@ -29,6 +29,7 @@ mod link;
 mod mirror;
 mod on_demand;
 mod proof;
+mod running;
 mod served;
 mod site;
 mod stick;
