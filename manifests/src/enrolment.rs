@@ -149,10 +149,8 @@ impl FromStr for Enrolment {
         }
         let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let rest = text.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(':'));
-        let (format, rest) = match rest.ok_or(EnrolmentError::NotACode)?.split_once(':') {
-            Some(parts) => parts,
-            None => return Err(EnrolmentError::Damaged),
-        };
+        let rest = rest.ok_or(EnrolmentError::NotACode)?;
+        let (format, rest) = rest.split_once(':').ok_or(EnrolmentError::Damaged)?;
         if format != FORMAT {
             return Err(EnrolmentError::AnotherFormat { found: format.chars().take(16).collect() });
         }

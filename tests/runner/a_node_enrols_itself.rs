@@ -68,8 +68,8 @@ fn a_node_that_is_plugged_in_before_the_link_is_there_enrols_once_it_is() {
     fs::create_dir_all(&credentials).unwrap();
     fs::write(credentials.join("enrolment"), code(&world, &wan.address())).unwrap();
 
-    // It asks, and what answers is cut off: the link comes up between two of its attempts.
-    wan.fail(Fault::AfterRequests(0));
+    // What it asks goes up, and no answer comes down: the link comes up between two of its attempts.
+    wan.fail(Fault::CutEvery(0));
     let node = std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
             let options = ["--json", "--listen", "127.0.0.1:0", "--sync-every", "100 ms", "run"];

@@ -13,6 +13,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use fs_err as fs;
 use mirabelle_manifests::{Instant, SiteId};
@@ -38,6 +39,7 @@ const OWN: [&str; 9] =
 struct Examination {
     college: SiteId,
     at: Instant,
+    directory: PathBuf,
     /// What needs a person first.
     findings: Vec<Finding>,
     running: Option<Running>,
@@ -116,8 +118,8 @@ struct Access {
 enum AccessFault {
     /// Others may write it.
     Writable,
-    /// Others may read what is secret.
-    Readable,
+    /// Others may read, or write, what is secret.
+    NotSecret,
     /// It belongs to another user than the directory.
     AnotherOwner,
 }
@@ -157,6 +159,7 @@ fn examine(context: &Context, now: Instant) -> Result<Examination, Failure> {
     let scrubbed = read_scrubbed(&site.path("scrub.json"));
     Ok(Examination {
         at: now,
+        directory: root.clone(),
         findings: Vec::new(),
         running: running::find(site)?.map(|found| found.running),
         refreshed: site.state().refreshed,
@@ -197,11 +200,10 @@ fn access(site: &Site) -> io::Result<Vec<Access>> {
         if metadata.uid() != root.uid() {
             fault(name, AccessFault::AnotherOwner);
         }
-        if metadata.mode() & 0o022 != 0 {
+        if name == "identity.key" && metadata.mode() & 0o077 != 0 {
+            fault(name, AccessFault::NotSecret);
+        } else if metadata.mode() & 0o022 != 0 {
             fault(name, AccessFault::Writable);
-        }
-        if name == "identity.key" && metadata.mode() & 0o044 != 0 {
-            fault(name, AccessFault::Readable);
         }
     }
     Ok(faults)
@@ -227,7 +229,7 @@ mod tests {
         let expected = [
             ("", AccessFault::Writable),
             ("node.toml", AccessFault::Writable),
-            ("identity.key", AccessFault::Readable),
+            ("identity.key", AccessFault::NotSecret),
         ];
         assert_eq!(found, expected);
     }

@@ -31,19 +31,22 @@ pub(super) fn findings(seen: &Examination, now: mirabelle_manifests::Instant) ->
         let what = format!("the clock says {now:.0}, and it is {at_least:.0} or later");
         find(About::Clock, true, what, "set the clock, or see why it is not set by the network");
     }
+    let file = |path: &str| seen.directory.join(path).display().to_string();
     for Access { path, fault } in &seen.access {
-        let path = if path.is_empty() { "the node's directory" } else { path };
+        let path = file(path);
         let (what, to_do) = match fault {
-            AccessFault::Writable => ("may be changed by others", "chmod go-w"),
-            AccessFault::Readable => {
-                ("may be read by others", "chmod 600; who read it can sign as this node")
-            }
+            AccessFault::Writable => ("may be changed by others", format!("chmod go-w {path}")),
+            AccessFault::NotSecret => (
+                "may be read or changed by others",
+                format!("chmod 600 {path}; who has read it can sign as this node"),
+            ),
             AccessFault::AnotherOwner => (
                 "belongs to another user than the directory",
-                "chown it, and run commands as the node's user: `runuser -u mirabelle-node -- mirabelle-node …`",
+                "chown it, and run commands as the node's user: `runuser -u mirabelle-node -- mirabelle-node …`"
+                    .to_owned(),
             ),
         };
-        find(About::Access, true, format!("{path} {what}"), to_do);
+        find(About::Access, true, format!("{path} {what}"), &to_do);
     }
 
     if seen.room.stage >= Stage::Cramped && !alarm("little-room") && !alarm("no-room") {
@@ -57,7 +60,10 @@ pub(super) fn findings(seen: &Examination, now: mirabelle_manifests::Instant) ->
     let failing = seen.upstreams.iter().filter(|upstream| upstream.failures > 0);
     let all = failing.clone().count() == seen.upstreams.len();
     for upstream in failing {
-        let what = format!("{} failed {} times in a row", upstream.upstream, upstream.failures);
+        let what = match upstream.failures {
+            1 => format!("{} failed once", upstream.upstream),
+            more => format!("{} failed {more} times in a row", upstream.upstream),
+        };
         // One failure is a link that was down for a moment.
         let needs = all && upstream.failures >= ATTEMPTS && !alarm("no-upstream");
         find(About::Upstream, needs, what, "below is what it said; see whether the link is up");
@@ -133,6 +139,7 @@ mod tests {
         Examination {
             college: "57001".parse().unwrap(),
             at: now(),
+            directory: "/var/lib/mirabelle-node".into(),
             findings: Vec::new(),
             running: Some(serde_json::from_str::<Running>(running).unwrap()),
             refreshed: Some(now()),
@@ -185,7 +192,7 @@ mod tests {
         seen.upstreams[1] = upstream("http://b.example/", 1);
         assert_eq!(
             said(&seen),
-            ["!http://a.example/ failed 9 times in a row", "http://b.example/ failed 1 times in a row"]
+            ["!http://a.example/ failed 9 times in a row", "http://b.example/ failed once"]
         );
     }
 
@@ -206,13 +213,13 @@ mod tests {
         seen.scrub.set_aside = 2;
         seen.running = None;
         seen.issued = "2026-11-27T00:00:00Z".parse().ok();
-        seen.access.push(Access { path: String::new(), fault: AccessFault::Writable });
+        seen.access.push(Access { path: "served".into(), fault: AccessFault::Writable });
         assert_eq!(
             said(&seen),
             [
                 "!the node does not run",
                 "!the clock says 2026-11-26T08:00:00Z, and it is 2026-11-27T00:00:00Z or later",
-                "!the node's directory may be changed by others",
+                "!/var/lib/mirabelle-node/served may be changed by others",
                 "2 objects were wrong, and were set aside"
             ]
         );
