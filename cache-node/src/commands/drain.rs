@@ -4,6 +4,7 @@
 //! waits for the next process, which systemd starts for her: so an upgrade is `drain` between two programs, and nobody is refused.
 //! Which process is asked: `running.rs`; never one that is not the node.
 
+use std::io;
 use std::time::{Duration, Instant as Moment};
 
 use mirabelle_terminal::{Failure, OrFail};
@@ -35,7 +36,11 @@ pub(super) async fn run(context: &Context, timeout: Duration) -> Result<(), Fail
     let (pid, socket_stays) = (found.running.pid, found.running.socket_stays);
     let what = || format!("cannot stop the node (process {pid})");
     let asked = Moment::now();
-    found.ask_to_stop().or_fail(what)?;
+    found.ask_to_stop().map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::no(format!("{}: another user started it", what()))
+            .hint("ask it as that user, or as root"),
+        _ => Failure::no(format!("{}: {error}", what())),
+    })?;
 
     #[expect(
         deprecated,
