@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::{PackageName, SiteId, Version};
+use jiff::SignedDuration;
+use mirabelle_manifests::{Enrolment, PackageName, SiteId, Version};
 use mirabelle_terminal::DocumentKind;
 use mirabelle_transfer::Upstream;
 
@@ -58,17 +59,35 @@ pub struct Settings {
     pub disk_reserve: Option<String>,
 }
 
+/// Whom a new node trusts.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Whom {
+    /// The repository's root metadata, brought here by a way that is trusted; with --college and --upstream.
+    #[arg(long, value_name = "FILE")]
+    pub trusted_root: Option<PathBuf>,
+    /// The code that `mirabelle-publisher enrolment-code` printed.
+    #[arg(long)]
+    pub code: Option<Enrolment>,
+    /// A file with such a code.
+    #[arg(long, value_name = "FILE")]
+    pub code_file: Option<PathBuf>,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Set the node up: its college, its upstream, the root it trusts.
-    Init {
-        /// The repository's root metadata, brought here by a way that is trusted.
-        #[arg(long)]
-        trusted_root: PathBuf,
-    },
-    /// Mirror and serve, until asked to stop.
+    /// Set the node up: its college, its upstream, the root it trusts. Without an option the code is the systemd credential
+    /// `enrolment`, or else `MIRABELLE_ENROLMENT`.
+    Init(Whom),
+    /// Mirror and serve, until asked to stop. A node that is not set up, and has a code as `init` would, sets itself up first.
     Run,
+    /// Ask the node that runs on this machine to stop in order, and wait until it has ended with what it still sends.
+    Drain {
+        /// How long to wait for it: `30 s`.
+        #[arg(long, default_value = "2 min")]
+        timeout: SignedDuration,
+    },
     /// Mirror once, then end.
     Sync {
         /// Say what would be fetched, and fetch nothing.
@@ -90,6 +109,8 @@ pub enum Command {
     Status,
     /// Say what the link does and why: rates, the bytes of the day, whether it gives way; and the last 24 hours.
     Link,
+    /// Look the node over: room, alarms, upstreams, link, what is still to come. Exits with 1 when something needs a person.
+    Doctor,
     /// Read everything the node holds, and say what is wrong.
     #[command(alias = "verify")]
     Fsck {

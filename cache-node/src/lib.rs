@@ -30,6 +30,7 @@ mod mirror;
 mod on_demand;
 mod program;
 mod proof;
+mod running;
 mod served;
 mod site;
 mod stick;

@@ -11,7 +11,7 @@
 //!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
 //!   state.json       what the last sync came to
 //!   link-ledger.json what the link was used for, day by day (`link.rs`); link.json  what it does now
-//!   wake-ups.json    workstations that are to be woken (`wake_ups.rs`)
+//!   running.json     the process that runs, while it does (`running.rs`)
 //!   wake-ups.json    workstations that are to be woken (`lan/wake_ups.rs`)
 //!   machines.json    workstations that can be woken (`lan/machines.rs`)
 //!   legacy/          files of legacy repositories (`legacy/store.rs`); delete it at will

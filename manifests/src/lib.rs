@@ -16,6 +16,7 @@ mod catalogue;
 mod decide;
 mod deployment;
 mod digest;
+mod enrolment;
 mod json;
 mod names;
 mod packagers;
@@ -37,6 +38,7 @@ pub use deployment::{
     Values,
 };
 pub use digest::{Digest, DigestError, Hasher};
+pub use enrolment::{Enrolment, EnrolmentError, MAX_CODE_BYTES};
 pub use jiff::Timestamp as Instant;
 pub use json::Json;
 pub use names::{

@@ -7,8 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use mirabelle_manifests::{Instant, PackageName, Platform, Version};
+use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
 use mirabelle_terminal::{ByteCount, DocumentKind};
+use mirabelle_transfer::Upstream;
 
 pub use self::deploy::{Deploy, Deployable, For, When};
 use crate::key_location::KeyLocation;
@@ -79,6 +80,8 @@ pub enum Command {
     Audit(AuditCommand),
     /// Check everything that is published, as a workstation would and down to the last object.
     Verify,
+    /// Print the code that enrols the node of a college: all that it has to be told.
+    EnrolmentCode(EnrolmentCode),
     /// Serve the published tree over HTTP.
     Serve(Serve),
     /// Print the man page or shell completions.
@@ -488,6 +491,17 @@ pub struct MakeDeltas {
     /// Say which deltas are needed and how they stand, and make and drop none.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Enrol a node.
+#[derive(Debug, Args)]
+pub struct EnrolmentCode {
+    /// The college it stands in.
+    #[arg(long)]
+    pub college: SiteId,
+    /// Where nodes reach this repository: `https://origin.example/`.
+    #[arg(long)]
+    pub origin: Upstream,
 }
 
 /// Serve.

@@ -7,8 +7,8 @@ use mirabelle_manifests::tuf::{
     Document, RoleDocument, RoleName, Root, Snapshot, Targets, Timestamp, TrustedMetadata, attach,
 };
 use mirabelle_manifests::{
-    Brake, Catalogue, Deployment, Instant, Json, MAX_DELTA_OFFERS, Machine, ManifestParts, Packagers, Routes,
-    SignedRelease, TargetPath, TemplateError, fill_template,
+    Brake, Catalogue, Deployment, Digest, Enrolment, Instant, Json, MAX_DELTA_OFFERS, Machine, ManifestParts,
+    Packagers, Routes, SignedRelease, TargetPath, TemplateError, fill_template,
 };
 
 /// A role's document; `None` for what is none.
@@ -179,4 +179,21 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// An enrolment code as a publisher makes it.
+pub(crate) fn enrolment_code() -> Vec<u8> {
+    let college = "57001".parse().expect("it is a college");
+    let enrolment = Enrolment::new(college, "https://origin.example/", 1, Digest::of(b"root"));
+    enrolment.expect("it can be made").to_string().into_bytes()
+}
+
+/// One enrolment has one code, but for white space.
+pub(crate) fn enrolment(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(enrolment) = text.parse::<Enrolment>() else { return false };
+    let written = enrolment.to_string();
+    assert_eq!(written, text.split_ascii_whitespace().collect::<String>());
+    assert_eq!(written.parse::<Enrolment>().expect("what was written can be read"), enrolment);
+    true
 }

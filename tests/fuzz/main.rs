@@ -78,6 +78,11 @@ fn template() {
 }
 
 #[test]
+fn enrolment() {
+    Target::new("enrolment").with(documents::enrolment_code()).run(documents::enrolment);
+}
+
+#[test]
 fn public_key() {
     Target::new("public-key").run(keys::public_key);
 }

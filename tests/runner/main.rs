@@ -1,6 +1,8 @@
 //! The promises of DESIGN.md, each in a file of its name.
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its world should stop")]
 
+mod a_node_enrols_itself;
+mod a_node_is_operated;
 mod a_node_updates_itself;
 mod a_nodes_store;
 mod a_release_that_fails_is_returned;

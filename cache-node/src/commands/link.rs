@@ -93,7 +93,8 @@ fn text(running: bool, kept: &Kept, now: Instant) -> String {
     text
 }
 
-fn state(report: &LinkReport) -> String {
+/// What it does now, in a sentence.
+pub(super) fn state(report: &LinkReport) -> String {
     let rate = bytes(report.rate);
     match (report.state, report.closed, report.pace) {
         (LinkState::Closed, Some(closed), _) => closed.to_string(),

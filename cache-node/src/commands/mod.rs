@@ -1,6 +1,9 @@
 //! One file per command.
 
 mod config;
+mod doctor;
+mod drain;
+mod enrol;
 mod export;
 mod fsck;
 mod gc;
@@ -37,7 +40,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let context =
         Context { site: Site::new(&cli.root), output: Output::new(cli.json), settings: cli.settings };
     match cli.command {
-        Command::Init { trusted_root } => init::run(&context, &trusted_root),
+        Command::Init(whom) => runtime()?.block_on(init::run(&context, &whom)),
+        Command::Drain { timeout } => runtime()?.block_on(drain::run(&context, timeout.unsigned_abs())),
+        Command::Doctor => doctor::run(&context),
         Command::Run => runtime()?.block_on(run::run(&context)),
         Command::Sync { dry_run } => runtime()?.block_on(sync::run(&context, dry_run)),
         Command::Routes { package, release, from } => {

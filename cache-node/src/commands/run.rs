@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, enrol, init};
 use crate::care::{Alarms, Care, Scrub, Watchdog, keep_scrubbing};
 use crate::config::{Config, TlsTable};
 use crate::http::{self, Node, Seen};
@@ -27,6 +27,7 @@ use crate::link;
 use crate::mirror::Mirror;
 use crate::on_demand::OnDemand;
 use crate::program;
+use crate::running;
 use crate::site::Site;
 
 /// After a failed sync the node looks again sooner than usual, but no sooner than this.
@@ -40,9 +41,16 @@ struct Running {
 }
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
-    let config = context.config()?;
     let site = context.site.clone();
     program::hand_over(&site)?;
+    let stop = stop_signal()?;
+    if !site.path("node.toml").exists()
+        && let Some(code) = init::provided()?
+        && !enrol::until_enrolled(context, &code, &stop).await?
+    {
+        return Ok(());
+    }
+    let config = context.config()?;
     let tls = config.tls.as_ref().map(read_tls).transpose()?;
     let disk = config.disk(&site.path(""));
     let link = link::open(&site, &config, Instant::now()).await;
@@ -52,13 +60,13 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         tokio::task::block_in_place(|| Legacy::open(&site, &config.legacy, config.legacy_quota, &link))
             .or_fail(|| "cannot take up the files of legacy repositories".to_owned())?;
     let what = || format!("cannot listen on {}", config.listen);
+    let socket_stays = std::env::var_os("LISTEN_FDS").is_some();
     let listener = listen(config.listen).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
-    let stop = stop_signal()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    context.output.print(&Running { address: format!("{scheme}://{address}/") }, |running| {
-        format!("serving on {}", running.address)
-    });
+    let running = Running { address: format!("{scheme}://{address}/") };
+    let announced = running::announce(&site, &running.address, socket_stays, Instant::now());
+    context.output.print(&running, |running| format!("serving on {}", running.address));
     tracing::info!(%address, "serving");
 
     keep_in_memory(usize::try_from(config.memory_cache).unwrap_or(usize::MAX));
@@ -105,7 +113,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         watchdog.keep(mirror.pulse(), || upstreams.received(), &stop),
     );
     server.await.or_fail(|| "the server died".to_owned())?;
-    drop(announcement);
+    drop((announcement, announced));
     mirror.close();
     tracing::info!("stopped");
     Ok(())

@@ -5,11 +5,14 @@ use mirabelle_terminal::{Failure, Table, bytes};
 use serde::Serialize;
 
 use super::Context;
+use crate::running::{self, Running};
 use crate::site::State;
 
 #[derive(Serialize)]
 struct Status {
     college: String,
+    /// The node's process, if it runs.
+    running: Option<Running>,
     stale: bool,
     /// Since when what is served has not been renewed.
     stale_since: Option<Instant>,
@@ -22,7 +25,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let state = context.site.state();
     let stale = state.is_stale(Instant::now());
     let stale_since = state.fresh_until.filter(|_| stale);
-    let status = Status { college: config.college.to_string(), stale, stale_since, state };
+    let running = running::find(&context.site)?.map(|found| found.running);
+    let status = Status { college: config.college.to_string(), running, stale, stale_since, state };
     context.output.print(&status, |status| {
         let state = &status.state;
         let when =
@@ -43,8 +47,11 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
             .last_failure
             .as_ref()
             .map_or(String::new(), |failure| format!("\nlast sync failed:\n{failure}\n"));
+        let runs = status.running.as_ref().map_or("the node does not run".to_owned(), |running| {
+            format!("running since {:.0} on {}", running.since, running.address)
+        });
         format!(
-            "college {}\ncomplete at snapshot {} since {}\n{fresh} {}\nlast looked upstream {}\n\
+            "college {}\n{runs}\ncomplete at snapshot {} since {}\n{fresh} {}\nlast looked upstream {}\n\
              received {} in all\n{failure}\n{}",
             status.college,
             state.snapshot,

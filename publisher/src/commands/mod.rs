@@ -8,6 +8,7 @@ mod check;
 mod deltas;
 mod deploy;
 mod draft;
+mod enrolment_code;
 mod init;
 mod key;
 mod packager;
@@ -85,6 +86,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(context, &arguments),
         Command::Audit(command) => audit::run(context, &command),
         Command::Status => status::run(context),
+        Command::EnrolmentCode(arguments) => enrolment_code::run(context, &arguments),
         Command::Verify => runtime()?.block_on(verify::run(context)),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),
         Command::Print { kind } => print_document(kind, Cli::command()),

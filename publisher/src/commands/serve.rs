@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use hyper::StatusCode;
 use mirabelle_terminal::{Failure, OrFail, stop_signal};
-use mirabelle_transfer::serve::{Naming, file_of, listen, problem, run as run_server, serve_document};
+use mirabelle_transfer::serve::{
+    Naming, file_of, keep_in_memory, listen, problem, run as run_server, serve_document,
+};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,8 @@ pub(super) async fn run(context: &Context, arguments: &Serve) -> Result<(), Fail
 
 /// Serves the tree at `public` until `stop`.
 pub(super) async fn serve(listener: TcpListener, public: PathBuf, stop: CancellationToken) {
+    // Whatever an operator mends or replaces by hand is served at the next request.
+    keep_in_memory(0);
     let answer = move |request: hyper::Request<hyper::body::Incoming>, _| {
         let public = public.clone();
         async move {
