@@ -102,8 +102,8 @@ impl OnDemand {
             served: mirror.served(),
             disk,
             holding: mirror.holding(),
-            frames: Flights::new(),
-            manifests: Flights::new(),
+            frames: Flights::here(),
+            manifests: Flights::here(),
             transfers: Semaphore::new(TRANSFERS),
             index: tokio::sync::Mutex::default(),
             recent: Mutex::default(),
@@ -242,12 +242,11 @@ impl OnDemand {
         };
         for digest in candidates {
             let known = self.recent().iter().find(|release| release.digest() == digest).cloned();
-            let release = match known {
-                Some(release) => release,
-                None => {
-                    let (this, network) = (self.clone(), network.clone());
-                    spawn_blocking(move || this.approved(&network, digest)).await.ok()??
-                }
+            let release = if let Some(release) = known {
+                release
+            } else {
+                let (this, network) = (self.clone(), network.clone());
+                spawn_blocking(move || this.approved(&network, digest)).await.ok()??
             };
             if let Some(found) = release.objects().get(&object) {
                 let frame = found.frame;

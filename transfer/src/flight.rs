@@ -89,7 +89,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + Sync + 'static> Flights<K,
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub fn new() -> Self {
+    pub fn here() -> Self {
         Self { under_way: Arc::default(), runtime: Handle::current() }
     }
 
@@ -343,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_reads_what_one_transfer_brings_whenever_they_come() {
-        let (flights, started) = (Flights::new(), Arc::default());
+        let (flights, started) = (Flights::here(), Arc::default());
         let (mut first, step) = fly(&flights, &started);
         assert_eq!(*first.head().await.unwrap().unwrap(), "head");
         let early = tokio::spawn(all(first.clone(), 0, Some(9)));
@@ -364,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn goes_on_when_every_reader_has_gone_away() {
-        let (flights, started) = (Flights::new(), Arc::default());
+        let (flights, started) = (Flights::here(), Arc::default());
         let (flight, step) = fly(&flights, &started);
         let mut watching = flight.clone();
         drop(all(flight, 0, None));
@@ -376,7 +376,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_that_fails_is_never_taken_for_a_whole() {
-        let (flights, started) = (Flights::new(), Arc::default());
+        let (flights, started) = (Flights::here(), Arc::default());
         let (flight, step) = fly(&flights, &started);
         step.send(Some(b"mira")).unwrap();
         step.send(None).unwrap();
@@ -393,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_dies_leaves_nobody_waiting() {
-        let flights: Flights<u32, ()> = Flights::new();
+        let flights: Flights<u32, ()> = Flights::here();
         let mut flight = flights.join(1, |_| async { panic!("a fault of ours") });
         assert!(matches!(flight.head().await, Err(FlightError::BrokenOff)));
         assert!(matches!(flight.landed().await, Err(FlightError::BrokenOff)));

@@ -20,6 +20,7 @@ const WAITS: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_mins(1),
+    stall: Duration::from_secs(30),
 };
 /// After another root was sent: as often as this it costs nothing, and a portal that lets us through is noticed soon.
 const AFTER_ANOTHER_ROOT: Duration = Duration::from_mins(5);

@@ -98,7 +98,7 @@ impl Legacy {
         Ok(Self {
             store: Arc::new(Store::open(&site.path("legacy"), repositories.keys(), quota)?),
             repositories,
-            flights: Flights::new(),
+            flights: Flights::here(),
             transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
         })
     }
