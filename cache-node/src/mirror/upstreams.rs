@@ -74,7 +74,9 @@ impl Upstreams {
         let health = self.lock();
         // Stable: those that are well stay in the order of preference.
         order.sort_by_key(|fetcher| {
-            health.get(&name(fetcher)).and_then(|health| health.rests_until).filter(|until| *until > now)
+            let until = health.get(&name(fetcher)).and_then(|health| health.rests_until);
+            // Nobody rests longer than the longest rest: that was written by a clock that was ahead.
+            until.filter(|until| *until > now && until.duration_since(now) <= LONGEST_REST)
         });
         order
     }
