@@ -72,7 +72,9 @@ fn in_every_way(cell: impl Fn(usize, &'static str, Lie) + Sync) {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some((about, lie)) = cells.get(number) else { break };
+                    let begun = std::time::Instant::now();
                     cell(number, about, *lie);
+                    println!("{lie:?} {about}: {:?}", begun.elapsed());
                 }
             });
         }
@@ -88,12 +90,14 @@ fn with_a_bad_upstream_alone_it_keeps_what_it_had_and_gets_there_once_it_is_mend
         let hostile = Hostile::start(stage.world.origin());
         hostile.lie(about, lie);
         let outcome = sync(&node, &[&hostile.address()]);
+        if outcome.code == Some(0) && about == "bundles/" {
+            // It went on at the byte until it had all of them, and every one was right.
+            assert_eq!(node.whole(&cell), stage.new, "{cell}");
+            return;
+        }
         assert!(matches!(outcome.code, Some(1 | 3 | 4)), "{cell}: {:?} {}", outcome.code, outcome.stderr);
-        assert!(
-            outcome.stderr.contains("error: ") && !outcome.stderr.contains("panicked"),
-            "{cell}: {}",
-            outcome.stderr
-        );
+        let said = &outcome.stderr;
+        assert!(said.contains("error: ") && !said.contains("panicked"), "{cell}: {said}");
         assert_eq!(node.whole(&cell), stage.old, "{cell}");
         // Why, for whoever looks.
         let said = node.run(&["--upstream", &hostile.address(), "--json", "status"]).succeeds().json();
@@ -130,7 +134,7 @@ fn of_two_that_disagree_the_signatures_decide_and_the_node_does_not_waver() {
     let stage = Stage::set();
     let older = serves(&stage.world, &stage.world.path("older"));
     // Somebody else's, with keys of their own and the same names.
-    let mut other = World::new().bins(0).college("57001").start();
+    let mut other = World::new().bins(1).college("57001").start();
     for number in 1..=4 {
         other.release(&app(number));
     }
