@@ -11,8 +11,8 @@ mod time;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use fs_err as fs;
@@ -143,10 +143,16 @@ fn alarms(status: &Value) -> Vec<String> {
     status["alarms"].as_object().map_or_else(Vec::new, |alarms| alarms.keys().cloned().collect())
 }
 
-/// A program with another clock: `+8d`, or a date.
+/// A program with another clock: `+8d`, or a date. It is the program itself, that can be killed; `faketime` would stand before it.
 fn at(clock: &str, command: &Command) -> Command {
-    let mut fake = Command::new("faketime");
-    fake.args(["-f", clock]).arg(command.get_program()).args(command.get_args());
+    static LIBRARY: OnceLock<String> = OnceLock::new();
+    let library = LIBRARY.get_or_init(|| {
+        let said =
+            run(Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])).succeeds();
+        said.stdout.trim().to_owned()
+    });
+    let mut fake = Command::new(command.get_program());
+    fake.args(command.get_args()).env("LD_PRELOAD", library).env("FAKETIME", clock);
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => fake.env(name, value),
