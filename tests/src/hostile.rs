@@ -13,7 +13,7 @@ const FOR_EVER: Duration = Duration::from_mins(10);
 pub enum Lie {
     /// Half of the body, and the end.
     Truncates,
-    /// Half of the body, and nothing more.
+    /// Half of the body, and nothing more; to whoever goes on from there, nothing at all.
     Stalls,
     /// Half of the body, and a connection that is reset.
     Resets,
@@ -139,7 +139,8 @@ fn answer(mut near: TcpStream, upstream: &str, lies: &Mutex<Option<(&'static str
     match lie {
         Some(Lie::Truncates) => near.write_all(&body[..body.len() / 2]),
         Some(Lie::Stalls) => {
-            near.write_all(&body[..body.len() / 2])?;
+            let goes_on = request.to_ascii_lowercase().contains("\r\nrange:");
+            near.write_all(&body[..if goes_on { 0 } else { body.len() / 2 }])?;
             // Until whoever asked has had enough.
             near.set_read_timeout(Some(FOR_EVER))?;
             near.read(&mut [0; 1]).map(|_| ())

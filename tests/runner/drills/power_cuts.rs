@@ -149,7 +149,7 @@ fn two_hundred_deaths_at_random_moments() {
                         if killed.load(Ordering::Relaxed) >= KILLS {
                             return;
                         }
-                        dies_within(node, random.below(full));
+                        dies_within(node, random.below(full * 2));
                         killed.fetch_add(1, Ordering::Relaxed);
                         let now = node.whole("killed");
                         assert!(now == served(before) || now == new, "{now:?}");
