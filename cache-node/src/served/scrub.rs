@@ -76,10 +76,8 @@ fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
         }
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                true => folders.push(entry.path()),
-                false => found.push(entry.path()),
-            }
+            let kind = if entry.file_type()?.is_dir() { &mut folders } else { &mut found };
+            kind.push(entry.path());
         }
     }
     Ok(found)

@@ -250,7 +250,9 @@ fn a_partial_download_that_the_disk_changed_is_begun_again() {
             .filter(|path| path.extension().is_some_and(|kind| kind == "part"))
             .collect();
         if begun.iter().any(|path| fs::metadata(path).unwrap().len() > 500_000) {
-            begun.iter().for_each(|path| flip(path));
+            for path in &begun {
+                flip(path);
+            }
             break;
         }
     }

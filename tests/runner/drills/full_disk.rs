@@ -102,10 +102,11 @@ fn a_small_disk_is_filled_up_to_the_last_block_and_no_further() {
 fn weight(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => weight(&entry.path()),
-            false => entry.metadata().unwrap().len(),
-        })
+        .map(
+            |entry| {
+                if entry.path().is_dir() { weight(&entry.path()) } else { entry.metadata().unwrap().len() }
+            },
+        )
         .sum()
 }
 

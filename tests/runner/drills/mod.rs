@@ -167,9 +167,9 @@ fn at(clock: &str, command: &Command) -> Command {
 
 /// What stays the same from release to release, what changes a little, what is new.
 fn app(number: u64) -> App {
-    let text: String = (0..4_000)
-        .map(|line| format!("line {line} of {}\n", if line % 100 == 0 { number } else { 0 }))
-        .collect();
+    let text = (0..4_000).fold(String::new(), |text, line| {
+        text + &format!("line {line} of {}\n", if line % 100 == 0 { number } else { 0 })
+    });
     App::new("hello", number)
         .noise("media", 300_000, 7)
         .noise("data", 120_000, number)
