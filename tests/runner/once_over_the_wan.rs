@@ -148,9 +148,10 @@ fn what_is_asked_for_and_not_here_crosses_the_link_once_and_is_read_while_it_arr
     std::thread::scope(|threads| {
         for number in 0..ASKERS {
             let (node, path, large) = (&node, &path, &large);
-            threads.spawn(move || match number % 2 {
-                0 => assert!(get(node, path, "").body == *large),
-                _ => {
+            threads.spawn(move || {
+                if number % 2 == 0 {
+                    assert!(get(node, path, "").body == *large);
+                } else {
                     let answer = get(node, path, "Range: bytes=5000000-\r\n");
                     assert_eq!(answer.status(), 206, "{}", answer.head);
                     assert!(answer.body == large[5_000_000..]);

@@ -181,4 +181,12 @@ mod tests {
         fs_err::write(&path, "nonsense").unwrap();
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:51Z"), "abc");
     }
+    #[test]
+    fn a_rest_that_a_clock_ahead_of_its_time_wrote_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = upstreams(&directory.path().join("upstreams.json"));
+        all.failed(&all.fetchers()[0], &Failure::trust("expired"), "2036-11-26T08:00:00Z".parse().unwrap());
+        assert_eq!(order(&all, "2036-11-26T08:30:00Z"), "bca");
+        assert_eq!(order(&all, "2026-11-26T08:30:00Z"), "abc");
+    }
 }
