@@ -54,6 +54,9 @@ fn a_clock_at_1970_is_said_and_destroys_nothing() {
     assert!(said["last_failure"].is_null(), "{said:#}");
     node.kill();
     assert!(objects(college) > before, "what is new has come, and nothing went");
+    // Whatever the clock says, it was not retired a lifetime ago.
+    let retired = fs_err::read_to_string(college.node_root().join("retired.json")).unwrap();
+    assert!(retired.contains("\"20") && !retired.contains("\"1970"), "{retired}");
     // Started at 1970 once more, the alarm is not raised once more.
     let node = starts(college, PAST);
     let again = until(&node, "the alarm", |said| is_on(said, "clock"));
