@@ -16,6 +16,12 @@ use fs_err as fs;
 
 use crate::faults::{Change, passes};
 
+/// For tests: the change of the disk at which this process dies (`17:kill`), or from which on the disk is full (`17:full`).
+#[cfg(debug_assertions)]
+pub fn fail_at(wanted: &str) {
+    crate::faults::want(wanted);
+}
+
 /// Replaces `path` with `bytes`, or leaves it as it was.
 ///
 /// # Errors

@@ -19,24 +19,31 @@ pub(crate) enum Change {
     Gives,
 }
 
+/// The change, and whether the process dies instead of making it.
+#[cfg(debug_assertions)]
+static WANTED: std::sync::OnceLock<(u64, bool)> = std::sync::OnceLock::new();
+
+/// Takes up what is wanted, `17:kill` or `17:full`; the program that begins knows it.
+#[cfg(debug_assertions)]
+pub(crate) fn want(wanted: &str) {
+    let parsed =
+        wanted.split_once(':').and_then(|(number, what)| Some((number.parse().ok()?, what == "kill")));
+    if let Some(parsed) = parsed {
+        let _ = WANTED.set(parsed);
+    }
+}
+
 /// Counts a change that is about to be made.
 #[cfg(debug_assertions)]
 pub(crate) fn passes(change: Change) -> io::Result<()> {
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    static WANTED: OnceLock<Option<(u64, bool)>> = OnceLock::new();
     static MADE: AtomicU64 = AtomicU64::new(0);
-    let wanted = WANTED.get_or_init(|| {
-        let wanted = std::env::var("MIRABELLE_DISK_FAULT").ok()?;
-        let (number, what) = wanted.split_once(':')?;
-        Some((number.parse().ok()?, what == "kill"))
-    });
-    let Some((number, dies)) = *wanted else { return Ok(()) };
+    let Some((number, dies)) = WANTED.get() else { return Ok(()) };
     let made = MADE.fetch_add(1, Ordering::Relaxed) + 1;
-    if dies && made == number {
+    if *dies && made == *number {
         std::process::abort();
     }
-    if !dies && made >= number && change == Change::Takes {
+    if !dies && made >= *number && change == Change::Takes {
         return Err(io::ErrorKind::StorageFull.into());
     }
     Ok(())
