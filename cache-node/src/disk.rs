@@ -27,7 +27,7 @@ const RESERVE: u64 = 2;
 const MOST_RESERVED: u64 = 1 << 30;
 
 /// What takes the space, folder by folder, and what it is called.
-const FOLDERS: [(&str, &str); 8] = [
+const FOLDERS: [(&str, &str); 9] = [
     ("objects", "releases that are held"),
     ("partials", "downloads under way"),
     ("incoming", "objects being written"),
@@ -36,6 +36,7 @@ const FOLDERS: [(&str, &str); 8] = [
     ("quarantine", "what was found wrong"),
     ("programs", "versions of the node's program"),
     ("trust", "metadata being verified"),
+    ("index", "what was found whole before"),
 ];
 
 /// How scarce room is.

@@ -8,6 +8,10 @@ use mirabelle_node::commands;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(debug_assertions)]
+    if let Ok(wanted) = std::env::var("MIRABELLE_DISK_FAULT") {
+        mirabelle_content::durable::fail_at(&wanted);
+    }
     let server = matches!(cli.command, Command::Run);
     mirabelle_terminal::start(server, || commands::run(cli))
 }

@@ -14,6 +14,7 @@
 //! and synced before it is renamed into place. A crash at any instant leaves the old timestamp or the new one.
 
 mod old;
+mod scrub;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,11 @@ impl Served {
         durable::write_atomically(&self.manifest_path(entry)?, manifest).or_fail(what)
     }
 
+    /// True when whoever asks is told that the release's objects are here.
+    pub(crate) fn offers(&self, release: Digest) -> Result<bool, Failure> {
+        Ok(self.routes(release)?.objects)
+    }
+
     /// What is offered for a release. A delta that is no longer here is not.
     fn routes(&self, release: Digest) -> Result<Routes, Failure> {
         let path = self.path(&routes_path(release));
@@ -227,17 +233,10 @@ impl Served {
             }
         }
         forms.retain(|path| current.contains(path)).or_fail(what)?;
-        let small = [
-            (RoleName::targets(), PACKAGERS_TARGET),
-            (deployment_role(), DEPLOYMENT_TARGET),
-            (brake_role(), BRAKE_TARGET),
-        ];
-        for (role, path) in small {
-            let path = TargetPath::new(path);
-            let listed = network.trusted.delegated(&role, &RoleName::targets());
-            let digest = listed.and_then(|targets| targets.targets.get(&path)?.hashes.sha256());
-            let digest = digest.ok_or_else(|| missing(&role))?;
-            let bytes = trust.read_target(&path, digest).or_fail(what)?.ok_or_else(|| missing(&role))?;
+        for (path, digest) in small_targets(network)? {
+            let bytes = trust.read_target(&path, digest).or_fail(what)?;
+            let bytes = bytes
+                .ok_or_else(|| Failure::trust(format!("`{path}` is missing in what was verified before")))?;
             let below = target_path(&path, digest).or_fail(what)?;
             durable::write_atomically(&self.path(&below), &bytes).or_fail(what)?;
         }
@@ -251,6 +250,43 @@ impl Served {
             tracing::warn!(%error, "old metadata could not be removed");
         }
         Ok(())
+    }
+
+    /// True when what is served is, byte for byte, the newest metadata that was verified: nothing is new, and the disk changed
+    /// nothing.
+    pub(crate) fn is_as_verified(&self, network: &Network, trust: &MetadataStore) -> Result<bool, Failure> {
+        let what = || "cannot compare what is served with what was verified".to_owned();
+        let is_here = |below: &str, verified: Option<Vec<u8>>| {
+            let served = durable::read_if_present(&self.path(below), MAX_METADATA_BYTES).or_fail(what)?;
+            Ok::<_, Failure>(served.is_some() && served == verified)
+        };
+        let (root, snapshot) = (network.trusted.root().version, network.trusted.snapshot());
+        for version in 1..=root {
+            let kept = trust.kept_root(version).or_fail(what)?;
+            // What nobody here verified cannot be compared.
+            let below = metadata_path(&RoleName::root(), Some(version));
+            if kept.is_some() && !is_here(&below, kept)? {
+                return Ok(false);
+            }
+        }
+        let mut roles = vec![(RoleName::timestamp(), None)];
+        roles.push((RoleName::snapshot(), snapshot.map(|snapshot| snapshot.version)));
+        roles.extend(network.roles().into_iter().map(|role| {
+            let version = snapshot.and_then(|snapshot| Some(snapshot.meta.get(&role.meta_name())?.version));
+            (role, version)
+        }));
+        for (role, version) in roles {
+            if !is_here(&metadata_path(&role, version), trust.read(&role).or_fail(what)?)? {
+                return Ok(false);
+            }
+        }
+        for (path, digest) in small_targets(network)? {
+            let below = target_path(&path, digest).or_fail(what)?;
+            if !is_here(&below, trust.read_target(&path, digest).or_fail(what)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The version of a role that is served now, before the flip: what workstations hold.
@@ -302,6 +338,21 @@ impl Served {
 /// True when whoever trusts the root `older` would come to trust `newer`.
 fn leads_to(older: &[u8], newer: &[u8], now: Instant) -> bool {
     TrustedMetadata::begin(older, now).is_ok_and(|mut trusted| trusted.update_root(newer).is_ok())
+}
+
+/// The small targets that everybody reads, with their digests.
+fn small_targets(network: &Network) -> Result<[(TargetPath, Digest); 3], Failure> {
+    let of = |role: RoleName, path: &str| {
+        let path = TargetPath::new(path);
+        let listed = network.trusted.delegated(&role, &RoleName::targets());
+        let digest = listed.and_then(|targets| targets.targets.get(&path)?.hashes.sha256());
+        Ok::<_, Failure>((path, digest.ok_or_else(|| missing(&role))?))
+    };
+    Ok([
+        of(RoleName::targets(), PACKAGERS_TARGET)?,
+        of(deployment_role(), DEPLOYMENT_TARGET)?,
+        of(brake_role(), BRAKE_TARGET)?,
+    ])
 }
 
 fn missing(role: &RoleName) -> Failure {

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use fs_err as fs;
 use mirabelle_manifests::Digest;
 
+use crate::durable;
 use crate::hash::digest;
 use crate::store::{Form, ObjectStore, PlainReader, parse_name};
 
@@ -98,7 +99,7 @@ impl Finding {
             None => self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         fs::create_dir_all(quarantine)?;
-        match fs::rename(&self.path, quarantine.join(name)) {
+        match durable::rename(&self.path, &quarantine.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }

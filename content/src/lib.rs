@@ -18,6 +18,7 @@ pub mod durable;
 pub mod fsck;
 pub mod gc;
 
+mod faults;
 mod hash;
 mod held;
 mod staging;

@@ -18,6 +18,7 @@ mod architecture;
 mod bad_input;
 mod canonical_json;
 mod configuration_is_kept;
+mod drills;
 mod every_crash_point;
 mod fake_machine;
 mod forge;

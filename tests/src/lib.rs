@@ -24,6 +24,7 @@
 )]
 
 mod app;
+mod hostile;
 mod http;
 mod process;
 mod programs;
@@ -31,6 +32,7 @@ mod wan;
 mod world;
 
 pub use app::App;
+pub use hostile::{Hostile, Lie};
 pub use http::{Answer, get, try_get};
 pub use process::{Outcome, Running, run, run_within};
 pub use programs::Programs;

@@ -13,15 +13,16 @@
 //! Invariant: each file was verified before it was written, and is replaced as a whole. Roots are written one by one
 //! as they are verified, then timestamp, snapshot, targets, delegated roles: a crash between any two leaves a store
 //! that the next refresh accepts, since every file is verified again when it is read. Until then, a machine that is cut off
-//! reads the complete set from before, if the newest root still stands behind it.
+//! reads the complete set from before, if the newest root still stands behind it. A `root.json` that the disk changed gives way
+//! to the newest of `roots/`: it was verified here as well, and no less of it is trusted.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::tuf::RoleName;
-use mirabelle_manifests::{Digest, TargetPath};
+use mirabelle_manifests::tuf::{RoleName, TrustedMetadata};
+use mirabelle_manifests::{Digest, Instant, TargetPath};
 
 use crate::local_name::local_name;
 
@@ -95,7 +96,7 @@ impl MetadataStore {
         for older in self.complete_sets()? {
             durable::remove_tree(&self.complete_set(older))?;
         }
-        fs::rename(&new, &set)
+        durable::rename(&new, &set)
     }
 
     fn complete_set(&self, version: u64) -> PathBuf {
@@ -120,9 +121,35 @@ impl MetadataStore {
         Ok(())
     }
 
-    /// The trusted root's bytes.
+    /// The trusted root's bytes. Where the disk changed them, those of the newest root that was verified here and still reads.
     pub fn root(&self) -> Result<Vec<u8>, StoreError> {
-        self.read(&RoleName::root())?.ok_or_else(|| StoreError::NoRoot(self.directory.clone()))
+        let held = self.read(&RoleName::root())?.ok_or_else(|| StoreError::NoRoot(self.directory.clone()))?;
+        if is_root(&held) {
+            return Ok(held);
+        }
+        for version in self.kept_roots()?.into_iter().rev() {
+            if let Some(kept) = self.kept_root(version)?.filter(|kept| is_root(kept)) {
+                tracing::warn!(
+                    version,
+                    "the trusted root was changed on the disk, and an earlier copy takes its place"
+                );
+                return Ok(kept);
+            }
+        }
+        Ok(held)
+    }
+
+    /// The versions of the roots that were verified here, in ascending order.
+    fn kept_roots(&self) -> io::Result<Vec<u64>> {
+        let directory = self.directory.join("roots");
+        if !fs::exists(&directory)? {
+            return Ok(Vec::new());
+        }
+        let version = |name: &str| name.strip_suffix(".root.json")?.parse().ok();
+        let names = fs::read_dir(&directory)?.map(|entry| Ok(entry?.file_name().to_str().and_then(version)));
+        let mut versions = names.filter_map(Result::transpose).collect::<io::Result<Vec<u64>>>()?;
+        versions.sort_unstable();
+        Ok(versions)
     }
 
     /// A role's bytes, if there are any.
@@ -212,6 +239,12 @@ impl MetadataStore {
     fn target_path(&self, target: &TargetPath, digest: Digest) -> PathBuf {
         self.directory.join("targets").join(format!("{digest}.{}", target_name(target)))
     }
+}
+
+/// True for the bytes of a root that its own keys signed.
+fn is_root(bytes: &[u8]) -> bool {
+    // When does not matter: whether it has expired is looked at by whoever uses it.
+    TrustedMetadata::begin(bytes, Instant::MIN).is_ok()
 }
 
 /// The same file under another name; a copy where the file system has no links.

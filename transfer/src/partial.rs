@@ -61,6 +61,7 @@ impl Partial {
 
     /// Begins anew with an entity.
     pub(crate) async fn start(&self, etag: Option<&str>) -> io::Result<Writer> {
+        durable::will_write(&self.path)?;
         if let Some(directory) = self.path.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -73,13 +74,18 @@ impl Partial {
             growth.send_modify(|growth| *growth = Growth { begun: growth.begun + 1, ..Growth::default() });
         }
         let file = fs::tokio::File::create(&self.path).await?;
-        Ok(Writer::new(file, 0, self.growth.clone()))
+        Ok(self.writer(file, 0))
     }
 
     /// Goes on where it stopped.
     pub(crate) async fn resume(&self) -> io::Result<Writer> {
         let file = fs::tokio::OpenOptions::new().append(true).open(&self.path).await?;
-        Ok(Writer::new(file, self.length(), self.growth.clone()))
+        Ok(self.writer(file, self.length()))
+    }
+
+    fn writer(&self, file: fs::tokio::File, written: u64) -> Writer {
+        let file = BufWriter::with_capacity(WRITE_BYTES, file);
+        Writer { path: self.path.clone(), file, written, growth: self.growth.clone() }
     }
 
     /// Lets it be gone on with from any server: for a file whose name says what is in it, down to the byte.
@@ -105,16 +111,13 @@ impl Partial {
 /// Where the next bytes go. What was appended is in the file only after [`Writer::finish`], or when somebody who follows is
 /// told of it.
 pub(crate) struct Writer {
+    path: PathBuf,
     file: BufWriter<fs::tokio::File>,
     written: u64,
     growth: Option<Arc<watch::Sender<Growth>>>,
 }
 
 impl Writer {
-    fn new(file: fs::tokio::File, written: u64, growth: Option<Arc<watch::Sender<Growth>>>) -> Self {
-        Self { file: BufWriter::with_capacity(WRITE_BYTES, file), written, growth }
-    }
-
     pub(crate) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes).await?;
         self.written += bytes.len() as u64;
@@ -129,6 +132,7 @@ impl Writer {
     }
 
     async fn tell(&mut self) -> io::Result<()> {
+        durable::will_write(&self.path)?;
         self.file.flush().await?;
         if let Some(growth) = &self.growth {
             growth.send_modify(|growth| growth.reached = self.written);

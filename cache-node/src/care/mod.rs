@@ -44,11 +44,13 @@ pub(crate) struct Care {
     pub(crate) disk: Disk,
     pub(crate) served: watch::Receiver<Current>,
     pub(crate) alarms: Arc<Alarms>,
+    /// Told at the end of each sync.
+    pub(crate) synced: watch::Receiver<u64>,
 }
 
 impl Care {
-    /// Looks again and again, until the node stops.
-    pub(crate) async fn keep(self, stop: &CancellationToken) {
+    /// Looks again and again, and after each sync, until the node stops.
+    pub(crate) async fn keep(mut self, stop: &CancellationToken) {
         let smart = Smart::of(&self.site.path(""));
         let mut failing = None;
         let mut asked: Option<tokio::time::Instant> = None;
@@ -64,6 +66,7 @@ impl Care {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
+                Ok(()) = self.synced.changed() => {}
             }
         }
     }

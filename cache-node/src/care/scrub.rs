@@ -4,7 +4,7 @@
 //! <root>/scrub.json     {"folder": 17, "begun": "…", "objects": …, "bytes": …, "set_aside": …}
 //! ```
 //!
-//! There are 256 folders of objects; each pass takes at least `scrub-every`, spread evenly, and reads no faster than
+//! There are 256 folders of objects, and after them manifests and deltas (`served/scrub.rs`); each pass takes at least `scrub-every`, spread evenly, and reads no faster than
 //! `scrub-rate`. What is wrong is set aside in `quarantine/`, a doubt is left, and the mirror, told of it, fetches that one object
 //! again from any upstream; until then whoever asks for it is served on demand. A node that is switched off goes on at the folder it
 //! was at.
@@ -112,6 +112,15 @@ fn read_folder(site: &Site, store: &ObjectStore, rate: u64, mut scrubbed: Scrubb
     scrubbed.bytes += report.bytes;
     scrubbed.set_aside += report.findings.len() as u64;
     scrubbed.folder += 1;
+    let mut found = found;
+    if scrubbed.folder >= FOLDERS {
+        let wrong = site.served().scrub(&site.path("quarantine"))?;
+        scrubbed.set_aside += wrong;
+        if wrong > 0 {
+            leave_doubt(&site.path(""));
+            found = true;
+        }
+    }
     if scrubbed.folder >= FOLDERS {
         tracing::info!(
             objects = scrubbed.objects,

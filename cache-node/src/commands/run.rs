@@ -99,7 +99,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         Some(announcement) if config.neighbours => look_for_neighbours(announcement),
         _ => Neighbours::default(),
     };
-    let care = Care { site: site.clone(), disk, served: mirror.served(), alarms };
+    let care = Care { site: site.clone(), disk, served: mirror.served(), alarms, synced: mirror.synced() };
     let scrub = Scrub::new(&site, config.scrub_every, config.scrub_rate);
     let upstreams = mirror.upstreams();
     let watchdog = Watchdog::new(address, scheme == "https");

@@ -173,7 +173,7 @@ impl Store {
         }
         let tag = head.tag.as_deref().filter(|tag| is_tag(tag)).ok_or(io::ErrorKind::InvalidInput)?;
         let before = read_head(&place);
-        received.persist(place.with_extension(tag)).map_err(|error| error.error)?;
+        durable::persist(received, &place.with_extension(tag))?;
         self.write_head(path, head)?;
         if let Some(old) = before.and_then(|before| before.tag).filter(|old| old != tag && is_tag(old)) {
             durable::remove_file(&place.with_extension(old))?;

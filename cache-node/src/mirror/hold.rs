@@ -40,7 +40,8 @@ impl Mirror {
         self.pulse.beat();
         let entry = &obligation.entry;
         let manifest = self.site.served().manifest(entry)?;
-        if let Some(bytes) = manifest.as_ref().filter(|_| self.index.is_complete(entry.digest)) {
+        let is_known = self.index.is_complete(entry.digest) && self.site.served().offers(entry.digest)?;
+        if let Some(bytes) = manifest.as_ref().filter(|_| is_known) {
             let release = check_approval(bytes, entry, &network.packagers).or_fail(|| failed(entry))?;
             plan.is_here(entry.digest);
             return Ok((HeldRelease::of(&release, None), false));
@@ -101,8 +102,8 @@ impl Mirror {
         let manifest = self.site.served().manifest(entry)?;
         let mut request = self.request(fetcher, network, entry, manifest).await?;
         let way = request.plan().await.map_err(|error| Setback::of(error, entry))?;
-        plan.begins(entry.digest, way.cost());
         self.make_room(&way, network, obligations, entry, lease)?;
+        plan.begins(entry.digest, way.cost());
         let label = format!("mirroring {} {}", entry.listing.name, entry.listing.version);
         let (meter, partials) = (fetcher.meter().clone(), self.site.partials());
         let fetching = request.obtain(&self.store, &partials);
@@ -156,7 +157,11 @@ impl Mirror {
                 let listing = &entry.listing;
                 let full = io::Error::new(
                     io::ErrorKind::StorageFull,
-                    format!("it takes up to {}, and {} are left", bytes(need), bytes(room.left)),
+                    format!(
+                        "the disk is full: it takes up to {}, and {} are left",
+                        bytes(need),
+                        bytes(room.left)
+                    ),
                 );
                 return Err(full)
                     .or_fail(|| format!("there is no room for `{} {}`", listing.name, listing.version))

@@ -53,6 +53,8 @@ pub(crate) struct Mirror {
     index: Index,
     /// What is served, for whoever answers requests.
     served: watch::Sender<Current>,
+    /// Syncs that came to an end, whatever end.
+    synced: watch::Sender<u64>,
     /// Held for the mirror's life: one per directory.
     _lock: fs_err::File,
 }
@@ -126,6 +128,7 @@ impl Mirror {
             index,
             config,
             served: watch::Sender::default(),
+            synced: watch::Sender::default(),
             site,
             _lock: lock,
         })
@@ -169,6 +172,11 @@ impl Mirror {
         self.served.subscribe()
     }
 
+    /// How many syncs came to an end, good or bad, as they do.
+    pub(crate) fn synced(&self) -> watch::Receiver<u64> {
+        self.synced.subscribe()
+    }
+
     /// Takes up what was served when the node stopped, for whoever answers requests before the first sync is done.
     pub(crate) async fn take_up(&self, now: Instant) {
         let reading = async {
@@ -190,6 +198,12 @@ impl Mirror {
 
     /// Mirrors once, and keeps what it came to in `state.json`.
     pub(crate) async fn sync(&self, now: Instant) -> Result<Outcome, Failure> {
+        let result = self.sync_once(now).await;
+        self.synced.send_modify(|ended| *ended += 1);
+        result
+    }
+
+    async fn sync_once(&self, now: Instant) -> Result<Outcome, Failure> {
         let _working = self.pulse.work();
         let before = self.upstreams.received();
         // From the first look at what is here until all of it is among what is owed, nobody sweeps.
@@ -260,8 +274,9 @@ impl Mirror {
         // All of it is here: flip.
         let (served, trust) = (self.site.served(), self.site.trust());
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
-        // Compared whole: after a rotation of keys, versions begin anew.
-        let flipped = served.timestamp().as_ref() != network.trusted.timestamp() || !fetched.is_empty();
+        // Compared byte for byte: after a rotation of keys, versions begin anew; and what the disk changed is put right.
+        let as_verified = tokio::task::block_in_place(|| served.is_as_verified(&network, &trust))?;
+        let flipped = !as_verified || !fetched.is_empty();
         if flipped {
             served.keep_roots(&fetcher, &trust, &network).await;
             // It compresses and syncs: requests are answered meanwhile.
@@ -379,7 +394,9 @@ impl Mirror {
 
     /// Removes what is no longer owed, if that can have changed; a failure is no failed sync.
     fn collect(&self, network: &Network, flipped: bool, now: Instant) -> u64 {
-        let keep = self.config.keep_unassigned;
+        // By the later of this machine's clock and what was signed: what is retired at a clock of 1970 is not a lifetime old
+        // once the clock is set.
+        let (keep, now) = (self.config.keep_unassigned, now.max(network.trusted.now()));
         if !flipped && !garbage::is_due(&self.site, keep, now) {
             return 0;
         }

@@ -33,6 +33,16 @@ pub(crate) enum Step {
     NoRoom,
 }
 
+impl Step {
+    /// What a state of an earlier sync comes to.
+    fn at_start(self) -> Self {
+        match self {
+            Self::NoRoom => Self::NoRoom,
+            Self::Waiting | Self::UnderWay | Self::Failed => Self::Waiting,
+        }
+    }
+}
+
 /// A release that is to come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
@@ -75,7 +85,8 @@ impl Plan {
                 release: obligation.entry.digest,
                 priority: obligation.priority,
                 must: obligation.must,
-                state: Step::Waiting,
+                // That there is no room stays true until there is: an alarm is raised once, not at each sync.
+                state: before.map_or(Step::Waiting, |task| task.state.at_start()),
                 bytes: listing.download_size,
                 attempts: before.map_or(0, |task| task.attempts),
                 not_before: before.and_then(|task| task.not_before),

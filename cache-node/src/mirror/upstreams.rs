@@ -74,7 +74,9 @@ impl Upstreams {
         let health = self.lock();
         // Stable: those that are well stay in the order of preference.
         order.sort_by_key(|fetcher| {
-            health.get(&name(fetcher)).and_then(|health| health.rests_until).filter(|until| *until > now)
+            let until = health.get(&name(fetcher)).and_then(|health| health.rests_until);
+            // Nobody rests longer than the longest rest: that was written by a clock that was ahead.
+            until.filter(|until| *until > now && until.duration_since(now) <= LONGEST_REST)
         });
         order
     }
@@ -178,5 +180,13 @@ mod tests {
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:51Z"), "bac");
         fs_err::write(&path, "nonsense").unwrap();
         assert_eq!(order(&upstreams(&path), "2026-11-26T08:02:51Z"), "abc");
+    }
+    #[test]
+    fn a_rest_that_a_clock_ahead_of_its_time_wrote_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = upstreams(&directory.path().join("upstreams.json"));
+        all.failed(&all.fetchers()[0], &Failure::trust("expired"), "2036-11-26T08:00:00Z".parse().unwrap());
+        assert_eq!(order(&all, "2036-11-26T08:30:00Z"), "bca");
+        assert_eq!(order(&all, "2026-11-26T08:30:00Z"), "abc");
     }
 }

@@ -33,6 +33,7 @@ use mirabelle_manifests::Digest;
 use tempfile::TempPath;
 
 use super::{BUFFER_BYTES, ObjectError, copy_verified};
+use crate::durable;
 
 /// What an object is compressed with.
 const LEVEL: i32 = 3;
@@ -195,6 +196,7 @@ impl Compressor {
 
 /// An empty file in `incoming`.
 pub(super) fn temporary(incoming: &Path) -> io::Result<(fs::File, TempPath)> {
+    durable::will_write(incoming)?;
     let (file, path) = tempfile::Builder::new().tempfile_in(incoming)?.into_parts();
     Ok((fs::File::from_parts(file, &path), path))
 }

@@ -64,7 +64,7 @@ impl Batch {
         }
         copy_verified(&mut file, &mut io::sink(), object, size)?;
         let (_, temporary) = temporary(&self.store.incoming())?;
-        fs::rename(path, &temporary)?;
+        durable::rename(path, &temporary)?;
         self.stage(object, size, Form::Plain, temporary)
     }
 
@@ -120,7 +120,7 @@ impl Batch {
                 fs::create_dir_all(directory)?;
                 made.insert(directory.to_owned());
             }
-            temporary.persist(&path).map_err(|error| error.error)?;
+            durable::persist(temporary, &path)?;
             if form == Form::Zstd {
                 // Who looked for the plain form and came too late finds this one.
                 durable::remove_file(&self.store.path(object))?;

@@ -48,8 +48,8 @@ impl UsedDelta {
         if let Some(directory) = destination.parent() {
             fs::create_dir_all(directory)?;
         }
-        fs::File::open(self.partial.path())?.sync_all()?;
-        fs::rename(self.partial.path(), destination)?;
+        durable::sync_file(self.partial.path())?;
+        durable::rename(self.partial.path(), destination)?;
         destination.parent().map_or(Ok(()), durable::sync_directory)?;
         self.partial.discard()
     }
