@@ -13,6 +13,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant as Moment};
 
 use fs_err as fs;
 use serde::Serialize;
@@ -25,6 +27,9 @@ const FULL: u64 = 1;
 /// The reserve where nobody gives one: so many percent of the file system, and no more than this.
 const RESERVE: u64 = 2;
 const MOST_RESERVED: u64 = 1 << 30;
+
+/// Looking through all files takes a second for some hundred thousand.
+const LATELY: Duration = Duration::from_secs(20);
 
 /// What takes the space, folder by folder, and what it is called.
 const FOLDERS: [(&str, &str); 9] = [
@@ -57,6 +62,8 @@ pub(crate) struct Disk {
     quota: Option<u64>,
     /// Bytes of the file system that are left to others; a share of it, if nobody says.
     reserve: Option<u64>,
+    /// What was found last, and when.
+    found: Arc<Mutex<Option<(Moment, Room)>>>,
 }
 
 /// How much room there is.
@@ -80,7 +87,16 @@ pub(crate) struct Folder {
 
 impl Disk {
     pub(crate) fn new(root: &Path, quota: Option<u64>, reserve: Option<u64>) -> Self {
-        Self { root: root.to_owned(), quota, reserve }
+        Self { root: root.to_owned(), quota, reserve, found: Arc::default() }
+    }
+
+    /// What was found less than [`LATELY`] ago, or is found now: for whoever asks often, and needs it roughly.
+    pub(crate) fn room_lately(&self) -> io::Result<Room> {
+        let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.filter(|(when, _)| when.elapsed() < LATELY) {
+            Some((_, room)) => Ok(room),
+            None => self.room(),
+        }
     }
 
     /// Looks; where there is a quota, through all files.
@@ -93,7 +109,9 @@ impl Disk {
             None => system.f_blocks.saturating_sub(system.f_bfree).saturating_mul(system.f_frsize),
         };
         let share = system.f_blocks.saturating_mul(system.f_frsize) / 100 * RESERVE;
-        Ok(Room::of(used, free, self.quota, self.reserve.unwrap_or(share.min(MOST_RESERVED))))
+        let room = Room::of(used, free, self.quota, self.reserve.unwrap_or(share.min(MOST_RESERVED)));
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some((Moment::now(), room));
+        Ok(room)
     }
 
     /// What takes the space, most first.

@@ -189,7 +189,7 @@ impl OnDemand {
         let mut missing: BTreeMap<Digest, u64> =
             of_frame.map(|(digest, object)| (digest, object.size)).collect();
         block_in_place(|| missing.retain(|object, size| !self.store.holds(*object, *size)));
-        let room = block_in_place(|| self.disk.room())?;
+        let room = block_in_place(|| self.disk.room_lately())?;
         let no_room = room.stage == Stage::Full || room.left < missing.values().sum();
         let (upstreams, partials) = (self.in_order(), self.site.partials());
         let largest = missing.iter().max_by_key(|(_, size)| **size).map(|(object, size)| (*object, *size));

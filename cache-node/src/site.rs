@@ -104,7 +104,7 @@ impl Site {
     }
 
     pub(crate) fn trust(&self) -> MetadataStore {
-        MetadataStore::new(&self.path("trust"))
+        MetadataStore::new(&self.path("trust")).healing()
     }
 
     pub(crate) fn served(&self) -> Served {

@@ -13,8 +13,7 @@
 //! Invariant: each file was verified before it was written, and is replaced as a whole. Roots are written one by one
 //! as they are verified, then timestamp, snapshot, targets, delegated roles: a crash between any two leaves a store
 //! that the next refresh accepts, since every file is verified again when it is read. Until then, a machine that is cut off
-//! reads the complete set from before, if the newest root still stands behind it. A `root.json` that the disk changed gives way
-//! to the newest of `roots/`: it was verified here as well, and no less of it is trusted.
+//! reads the complete set from before, if the newest root still stands behind it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +33,8 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 pub struct MetadataStore {
     directory: PathBuf,
     root: PathBuf,
+    /// Whether an earlier root takes the place of one that the disk changed.
+    heals: bool,
 }
 
 /// Why a store cannot be used.
@@ -59,7 +60,15 @@ pub(crate) struct StoreLock {
 impl MetadataStore {
     /// The store in `directory`.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), root: directory.join("root.json") }
+        Self { directory: directory.to_owned(), root: directory.join("root.json"), heals: false }
+    }
+
+    /// For a machine that nobody comes by: a `root.json` that the disk changed gives way to the newest of `roots/`, which was
+    /// verified here as well. Elsewhere it stops everything until a person has looked. Whoever can write here could have put
+    /// any root in its place, so that nothing is lost by it; nobody installs on the word of such a machine.
+    #[must_use]
+    pub fn healing(self) -> Self {
+        Self { heals: true, ..self }
     }
 
     /// The complete set before a refresh that was cut, under the newest root; `None` when there was none.
@@ -68,7 +77,11 @@ impl MetadataStore {
     /// Any error of the file system.
     pub(crate) fn last_complete(&self) -> io::Result<Option<Self>> {
         let newest = self.complete_sets()?.into_iter().max();
-        Ok(newest.map(|version| Self { directory: self.complete_set(version), root: self.root.clone() }))
+        Ok(newest.map(|version| Self {
+            directory: self.complete_set(version),
+            root: self.root.clone(),
+            heals: self.heals,
+        }))
     }
 
     /// Takes note that what these roles and the targets hold is the whole of timestamp `version`.
@@ -121,10 +134,10 @@ impl MetadataStore {
         Ok(())
     }
 
-    /// The trusted root's bytes. Where the disk changed them, those of the newest root that was verified here and still reads.
+    /// The trusted root's bytes.
     pub fn root(&self) -> Result<Vec<u8>, StoreError> {
         let held = self.read(&RoleName::root())?.ok_or_else(|| StoreError::NoRoot(self.directory.clone()))?;
-        if is_root(&held) {
+        if !self.heals || is_root(&held) {
             return Ok(held);
         }
         for version in self.kept_roots()?.into_iter().rev() {

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::Whom;
-use crate::config::ConfigFile;
+use crate::config::{ConfigFile, LinkTable};
 
 const MAX_ROOT_BYTES: u64 = 512 << 10;
 /// Where a code is provided: a systemd credential, or else a variable of the environment.
@@ -96,7 +96,7 @@ fn with_root(context: &Context, path: &Path) -> Result<Initialised, Failure> {
     if settings.upstreams.is_empty() {
         return Err(Failure::usage("name where to mirror from with --upstream"));
     }
-    set_up(context, &bytes, &path.display().to_string(), &college, &settings.upstreams)
+    set_up(context, &bytes, &path.display().to_string(), &college, &settings.upstreams, None)
 }
 
 /// Sets the node up as a code says: with the root of its origin, if that is the one that is meant.
@@ -125,7 +125,9 @@ pub(super) async fn enrol(context: &Context, code: &Enrolment) -> Result<Initial
         [] => std::slice::from_ref(&origin),
         others => others,
     };
-    set_up(context, &bytes, &format!("{origin}{path}"), &code.college, upstreams)
+    // Nobody is near who would say that lessons come first.
+    let link = LinkTable { r#yield: Some(true), ..LinkTable::default() };
+    set_up(context, &bytes, &format!("{origin}{path}"), &code.college, upstreams, Some(link))
 }
 
 fn refuse_if_set_up(context: &Context) -> Result<(), Failure> {
@@ -143,6 +145,7 @@ fn set_up(
     place: &str,
     college: &SiteId,
     upstreams: &[Upstream],
+    link: Option<LinkTable>,
 ) -> Result<Initialised, Failure> {
     let what = || format!("cannot trust `{place}`");
     let trusted = TrustedMetadata::begin(root, Instant::now()).or_fail(what)?;
@@ -167,6 +170,7 @@ fn set_up(
         disk_reserve: settings.disk_reserve.clone(),
         memory_cache: settings.memory_cache.clone(),
         scrub_every: settings.scrub_every.clone(),
+        link,
         ..ConfigFile::default()
     };
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;

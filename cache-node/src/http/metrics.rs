@@ -91,7 +91,7 @@ fn text(node: &Node, now: Instant) -> Result<String, std::fmt::Error> {
     let alarms = raised.into_keys().map(|alarm| (vec![("alarm", alarm)], 1));
     figures.each("alarm", "1 for each alarm that is on", alarms);
 
-    if let Ok(room) = node.disk.room() {
+    if let Ok(room) = node.disk.room_lately() {
         figures.put("disk_left_bytes", "Bytes that may still be used", room.left);
         figures.put("disk_capacity_bytes", "Bytes that could be used if nothing were held", room.capacity);
     }

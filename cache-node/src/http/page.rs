@@ -15,7 +15,6 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mirabelle_manifests::Instant;
-use mirabelle_terminal::bytes;
 use mirabelle_transfer::serve::{Body, body, problem};
 use mirabelle_transfer::{LinkReport, LinkState};
 use tokio::task::spawn_blocking;
@@ -83,7 +82,7 @@ impl Shown {
             tasks: read_plan(&node.site.path("plan.json")),
             alarms: node.alarms.raised().into_values().collect(),
             link: node.link.report(now),
-            room: node.disk.room().ok(),
+            room: node.disk.room_lately().ok(),
             machines: (within(1), within(24)),
         }
     }
@@ -188,7 +187,7 @@ impl Shown {
                 @if let Some(room) = &self.room {
                     @let used = room.capacity.saturating_sub(room.left);
                     (meter(words.used, used, room.capacity))
-                    p { (bytes(room.left)) " " (words.left_of) " " (bytes(room.capacity)) }
+                    p { (words.bytes(room.left)) " " (words.left_of) " " (words.bytes(room.capacity)) }
                 }
             }
         }
@@ -218,14 +217,14 @@ impl Shown {
         html! {
             section aria-labelledby="link" {
                 h2 #link { (words.link) }
-                p { strong { (state) } " " (bytes(link.rate)) "/s"
-                    @if let Some(limit) = link.limit { ", " (words.at_most) " " (bytes(limit)) "/s" }
+                p { strong { (state) } " " (words.bytes(link.rate)) "/s"
+                    @if let Some(limit) = link.limit { ", " (words.at_most) " " (words.bytes(limit)) "/s" }
                     @if let Some(rule) = &link.rule { " (" (rule) ")" }
                     @if let Some(delay) = link.queueing_delay_ms { ", " (words.waiting) " " (format!("{delay:.0}")) " ms" }
                 }
                 @if let Some(budget) = link.budget {
                     (meter(words.budget, link.spent, budget))
-                    p { (bytes(link.spent)) " " (words.spent_of) " " (bytes(budget)) }
+                    p { (words.bytes(link.spent)) " " (words.spent_of) " " (words.bytes(budget)) }
                 }
                 (day(&link.last_day, self.now, &self.zone, words))
             }
@@ -237,19 +236,19 @@ impl Shown {
             @if !self.tasks.is_empty() {
                 section aria-labelledby="coming" {
                     h2 #coming { (words.coming) }
-                    table {
+                    div.wide tabindex="0" role="region" aria-labelledby="coming" { table {
                         thead { tr { th scope="col" { (words.software) } th scope="col" { (words.version) } th.number scope="col" { (words.size) } th scope="col" { (words.state) } } }
                         tbody {
                             @for task in &self.tasks {
                                 tr {
                                     th scope="row" { (task.package) }
                                     td { (task.version) }
-                                    td.number { (bytes(task.bytes)) }
+                                    td.number { (words.bytes(task.bytes)) }
                                     td { (step(task, words)) }
                                 }
                             }
                         }
-                    }
+                    } }
                 }
             }
         }
@@ -260,9 +259,9 @@ impl Shown {
         html! {
             section aria-labelledby="holding" {
                 h2 #holding { (words.holding) }
-                p { (self.state.releases.len()) " " (words.releases) ", " (bytes(sum)) }
+                p { (self.state.releases.len()) " " (words.releases) ", " (words.bytes(sum)) }
                 @if !self.state.releases.is_empty() {
-                    table {
+                    div.wide tabindex="0" role="region" aria-labelledby="holding" { table {
                         thead { tr { th scope="col" { (words.software) } th scope="col" { (words.version) } th scope="col" { (words.system) } th.number scope="col" { (words.size) } th.number scope="col" { (words.crossed) } } }
                         tbody {
                             @for held in &self.state.releases {
@@ -270,12 +269,12 @@ impl Shown {
                                     th scope="row" { (held.package) }
                                     td { (held.version) }
                                     td { (held.platform) }
-                                    td.number { (bytes(held.bytes)) }
-                                    td.number { @if let Some(came) = &held.came { (bytes(came.received_bytes)) } }
+                                    td.number { (words.bytes(held.bytes)) }
+                                    td.number { @if let Some(came) = &held.came { (words.bytes(came.received_bytes)) } }
                                 }
                             }
                         }
-                    }
+                    } }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The words of the node's page, in French and in English.
 
 use mirabelle_manifests::Instant;
+use mirabelle_terminal::bytes;
 
 use crate::care::Alarm;
 
@@ -14,7 +15,11 @@ pub(super) enum Language {
 macro_rules! words {
     ($($name:ident),* $(,)?) => {
         /// The texts of one language.
-        pub(super) struct Words { $(pub(super) $name: &'static str),* }
+        pub(super) struct Words {
+            /// The unit of bytes that is written at the end of a number: `B`, or `o` for octets.
+            unit: &'static str,
+            $(pub(super) $name: &'static str),*
+        }
     };
 }
 
@@ -72,6 +77,7 @@ words!(
 );
 
 const FRENCH: Words = Words {
+    unit: "o",
     title: "Nœud du collège",
     skip: "Aller au contenu",
     languages: "Langue",
@@ -98,7 +104,7 @@ const FRENCH: Words = Words {
     link_idle: "Au repos.",
     link_open: "Ouverte.",
     link_limited: "Limitée par l’horaire.",
-    link_yielding: "Cède la place aux cours.",
+    link_yielding: "Cède la place.",
     link_closed: "Fermée.",
     at_most: "au plus",
     waiting: "file d’attente de",
@@ -125,6 +131,7 @@ const FRENCH: Words = Words {
 };
 
 const ENGLISH: Words = Words {
+    unit: "B",
     title: "Node of college",
     skip: "Skip to content",
     languages: "Language",
@@ -151,7 +158,7 @@ const ENGLISH: Words = Words {
     link_idle: "Idle.",
     link_open: "Open.",
     link_limited: "Limited by the hours.",
-    link_yielding: "Giving way to lessons.",
+    link_yielding: "Giving way.",
     link_closed: "Closed.",
     at_most: "at most",
     waiting: "a queue of",
@@ -176,6 +183,17 @@ const ENGLISH: Words = Words {
     day: "Bytes received over the link, the last 24 hours",
     most: "at most",
 };
+
+impl Words {
+    /// A number of bytes, to three digits, as it is written in the language: `1,23 Mo`.
+    pub(super) fn bytes(&self, count: u64) -> String {
+        let text = bytes(count);
+        if self.unit == "B" {
+            return text;
+        }
+        format!("{}{}", text.trim_end_matches('B').replace('.', ","), self.unit)
+    }
+}
 
 impl Language {
     /// What the address says, or else the browser.

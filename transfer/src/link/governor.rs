@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use jiff::civil::Date;
 use mirabelle_manifests::Instant;
 
 use super::budget::{Budget, Ledger};
@@ -39,6 +40,8 @@ const LOOK_UP_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a server may send unasked where only the bytes of the day are limited: what can be lost when they are spent.
 const BUDGET_WINDOW: Option<u64> = Some(512 << 10);
+/// Of what a budget still has, the window of one connection is at most one part in so many.
+const WINDOWS_OF_A_BUDGET: u64 = 8;
 /// How long a round trip is taken for while nobody has measured it.
 const ROUND_TRIP: Duration = Duration::from_millis(60);
 
@@ -85,6 +88,10 @@ pub(crate) struct Governor {
     granted: Option<Duration>,
     /// Connections that have received something, and when.
     active: BTreeMap<u64, Duration>,
+    /// What each connection may have received and nobody has taken yet: it is not for others to spend.
+    held_back: BTreeMap<u64, u64>,
+    /// The days that had no room left for another connection: for those who may not use the reserve, and who may.
+    full_on: [Option<Date>; 2],
 }
 
 /// What a rate carries in some time.
@@ -112,6 +119,8 @@ impl Governor {
             by_class: BTreeMap::new(),
             granted: None,
             active: BTreeMap::new(),
+            held_back: BTreeMap::new(),
+            full_on: [None; 2],
             limits,
         }
     }
@@ -134,6 +143,7 @@ impl Governor {
             self.controller = limits.yielding.map(Controller::new);
         }
         self.limits = limits;
+        self.full_on = [None; 2];
         let wall = self.wall(now);
         self.in_force = (wall, self.limits.in_force(wall));
         self.look_up(now);
@@ -185,7 +195,9 @@ impl Governor {
                 None => BUDGET_WINDOW.filter(|_| self.limits.daily_budget.is_some())?,
             },
         };
-        Some(wanted / shares)
+        let wanted = wanted / shares;
+        // Towards the end of a budget, less than what it still has.
+        Some(self.room(Class::Metadata).map_or(wanted, |room| wanted.min(room / WINDOWS_OF_A_BUDGET)))
     }
 
     /// The longest piece that `class` should ask for at once: no more than the day still has, so that its last bytes are
@@ -240,27 +252,68 @@ impl Governor {
         if rate == Rate::Closed {
             return Some(LinkClosed { until, why: Closed::Hours });
         }
-        if self.room(class).is_some_and(|room| bytes.max(LEAST) > room) {
-            return Some(LinkClosed {
-                until: Some(self.limits.next_day(self.wall(now))),
-                why: Closed::Budget,
-            });
+        let is_full =
+            self.full_on[usize::from(class.may_use_reserve())] == Some(self.limits.day(self.wall(now)));
+        if is_full || self.room(class).is_some_and(|room| bytes.max(LEAST) > room) {
+            return Some(self.spent_until_the_next_day(now));
         }
         let unwritable = self.unwritable.is_some_and(|at| now.saturating_sub(at) < LEDGER_PAUSE);
         (unwritable && self.limits.daily_budget.is_some() && bytes > self.budget.ahead())
             .then_some(LinkClosed { until: None, why: Closed::Ledger })
     }
 
+    fn spent_until_the_next_day(&self, now: Duration) -> LinkClosed {
+        LinkClosed { until: Some(self.limits.next_day(self.wall(now))), why: Closed::Budget }
+    }
+
     /// Bytes that `class` may still have today; none, if there is no budget.
     fn room(&self, class: Class) -> Option<u64> {
         let budget = self.limits.daily_budget?;
         let kept = if class.may_use_reserve() { 0 } else { self.limits.reserve() };
-        Some(budget.saturating_sub(kept).saturating_sub(self.budget.used()))
+        let held_back = self.held_back.values().sum();
+        Some(budget.saturating_sub(kept).saturating_sub(self.budget.used()).saturating_sub(held_back))
+    }
+
+    /// Keeps so many bytes of the day for what a connection's buffer may hold when it ends: they will have crossed the link, and
+    /// the budget is hard.
+    pub(crate) fn hold_back(
+        &mut self,
+        connection: u64,
+        class: Class,
+        bytes: u64,
+        now: Duration,
+    ) -> Result<(), LinkClosed> {
+        if self.limits.daily_budget.is_none() {
+            return Ok(());
+        }
+        let before = self.held_back.remove(&connection).unwrap_or(0);
+        let bytes = bytes.max(before);
+        if self.room(class).is_some_and(|room| bytes.saturating_add(LEAST) > room) {
+            if before == 0 {
+                self.full_on[usize::from(class.may_use_reserve())] = Some(self.limits.day(self.wall(now)));
+            } else {
+                self.held_back.insert(connection, before);
+            }
+            return Err(self.spent_until_the_next_day(now));
+        }
+        self.held_back.insert(connection, bytes);
+        Ok(())
+    }
+
+    /// The connection has ended.
+    pub(crate) fn let_go(&mut self, connection: u64) {
+        self.held_back.remove(&connection);
     }
 
     /// Asks for bytes. Whoever was granted them has left the line.
     pub(crate) fn ask(&mut self, place: Place, bytes: u64, now: Duration) -> Answer {
         if let Some(closed) = self.closed(place.class, bytes, now) {
+            if closed.why == Closed::Budget {
+                // It stays so: what a connection that ends gives back is not worth beginning anew, and whoever was cut off must
+                // be able to tell that from an end.
+                self.full_on[usize::from(place.class.may_use_reserve())] =
+                    Some(self.limits.day(self.wall(now)));
+            }
             return Answer::Closed(closed);
         }
         if place.class != Class::Probe {

@@ -153,6 +153,17 @@ impl Link {
         self.shared.governor().came_unasked(class, bytes, now);
     }
 
+    /// Keeps bytes of the day for what a connection's buffer may hold.
+    pub(crate) fn hold_back(&self, connection: u64, class: Class, bytes: u64) -> Result<(), LinkClosed> {
+        let now = self.shared.now();
+        self.shared.governor().hold_back(connection, class, bytes, now)
+    }
+
+    /// A connection has ended.
+    pub(crate) fn let_go(&self, connection: u64) {
+        self.shared.governor().let_go(connection);
+    }
+
     /// The longest piece that should be taken at once, in bytes.
     pub(crate) fn piece(&self, class: Class) -> u64 {
         self.shared.governor().piece(class, self.shared.now())

@@ -181,6 +181,18 @@ async fn accept(listener: UnixListener, carrier: Arc<Carrier>, stop: Cancellatio
     }
 }
 
+/// What is kept of the day's budget for a connection, until it ends.
+struct Held<'a> {
+    link: &'a Link,
+    connection: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.link.let_go(self.connection);
+    }
+}
+
 impl Carrier {
     async fn carry(&self, mut near: UnixStream) -> io::Result<()> {
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -192,6 +204,11 @@ impl Carrier {
             }
         };
         far.set_nodelay(true)?;
+        let _held = Held { link: &self.link, connection };
+        if let Err(error) = self.hold_back(connection, &far) {
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            return Ok(());
+        }
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
         // Whichever side ends first ends both: a client that wants no more must not be sent more.
@@ -204,6 +221,12 @@ impl Carrier {
             self.link.came_unasked(self.class, unread);
         }
         ended
+    }
+
+    /// What the connection's buffer may hold is kept of the day's budget.
+    fn hold_back(&self, connection: u64, far: &TcpStream) -> io::Result<()> {
+        let bytes = rustix::net::sockopt::socket_recv_buffer_size(far)?;
+        self.link.hold_back(connection, self.class, bytes as u64).map_err(io::Error::other)
     }
 
     async fn connect(&self, connection: u64) -> io::Result<TcpStream> {
@@ -245,7 +268,9 @@ impl Carrier {
             if adjusted.is_none_or(|(at, _)| at.elapsed() >= ADJUST_EVERY) {
                 let wanted = self.buffer(connection, self.class != Class::Probe);
                 if let Some(bytes) = wanted.filter(|_| adjusted.is_none_or(|(_, known)| known != wanted)) {
-                    rustix::net::sockopt::set_socket_recv_buffer_size(far.as_ref(), bytes as usize)?;
+                    let stream: &TcpStream = far.as_ref();
+                    rustix::net::sockopt::set_socket_recv_buffer_size(stream, bytes as usize)?;
+                    self.hold_back(connection, stream)?;
                 }
                 adjusted = Some((Instant::now(), wanted));
             }
