@@ -1,7 +1,7 @@
 //! A college that is cut off goes on with what it knew, for as long as root grants and no longer, and says so; a clock that
 //! is wrong opens no door, and leaves nothing broken once it is set.
 
-use mirabelle_tests::{App, Outcome, World, run};
+use mirabelle_tests::{App, Fault, Outcome, World, run};
 
 /// A college whose first workstation knows `hello` 2, has 1, and whose second knows nothing.
 fn world() -> World {
@@ -74,6 +74,10 @@ fn a_refresh_that_was_cut_leaves_what_was_complete_before() {
     world.release(&App::new("hello", 3));
     let college = world.college("57001");
     college.sync();
+    // With its link the node would mend what it serves.
+    college.stop_node();
+    college.wan().fail(Fault::Down);
+    college.start_node();
     // The refresh has its timestamp, and then no more.
     let served = college.node_root().join("served/metadata");
     let timestamp: serde_json::Value =
