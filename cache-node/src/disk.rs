@@ -90,6 +90,11 @@ impl Disk {
         Self { root: root.to_owned(), quota, reserve, found: Arc::default() }
     }
 
+    /// True when looking means looking through all files.
+    pub(crate) fn has_quota(&self) -> bool {
+        self.quota.is_some()
+    }
+
     /// What was found less than [`LATELY`] ago, or is found now: for whoever asks often, and needs it roughly.
     pub(crate) fn room_lately(&self) -> io::Result<Room> {
         let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);

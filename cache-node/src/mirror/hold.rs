@@ -139,36 +139,36 @@ impl Mirror {
     ) -> Result<(), Failure> {
         let what = || "cannot tell how much room there is".to_owned();
         let need = entry.listing.installed_size.min(way.cost().saturating_mul(UNPACKED));
-        tokio::task::block_in_place(|| {
-            let mut room = self.disk.room().or_fail(what)?;
-            if room.left < need {
-                let mut pinned = obligations.pinned();
-                pinned.insert(entry.digest);
-                // What the served catalogue obliges it to hold goes on being owed until the next one is complete.
-                pinned.extend(self.site.state().releases.iter().map(|held| held.release));
-                *lease = None;
-                let evicted = garbage::evict(&self.site, network, &pinned, need - room.left);
-                *lease = Some(self.lease()?);
-                if evicted? > 0 {
-                    room = self.disk.room().or_fail(what)?;
-                }
+        let mut room = self.room().or_fail(what)?;
+        if room.left < need {
+            let mut pinned = obligations.pinned();
+            pinned.insert(entry.digest);
+            // What the served catalogue obliges it to hold goes on being owed until the next one is complete.
+            pinned.extend(self.site.state().releases.iter().map(|held| held.release));
+            *lease = None;
+            let missing = need - room.left;
+            let evicted =
+                tokio::task::block_in_place(|| garbage::evict(&self.site, network, &pinned, missing));
+            *lease = Some(self.lease()?);
+            if evicted? > 0 {
+                room = self.room().or_fail(what)?;
             }
-            if room.left < need {
-                let listing = &entry.listing;
-                let full = io::Error::new(
-                    io::ErrorKind::StorageFull,
-                    format!(
-                        "the disk is full: it takes up to {}, and {} are left",
-                        bytes(need),
-                        bytes(room.left)
-                    ),
-                );
-                return Err(full)
-                    .or_fail(|| format!("there is no room for `{} {}`", listing.name, listing.version))
-                    .map_err(|failure| failure.hint("`mirabelle-node doctor` says what takes the space"));
-            }
-            Ok(())
-        })
+        }
+        if room.left < need {
+            let listing = &entry.listing;
+            let full = io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "the disk is full: it takes up to {}, and {} are left",
+                    bytes(need),
+                    bytes(room.left)
+                ),
+            );
+            return Err(full)
+                .or_fail(|| format!("there is no room for `{} {}`", listing.name, listing.version))
+                .map_err(|failure| failure.hint("`mirabelle-node doctor` says what takes the space"));
+        }
+        Ok(())
     }
 
     /// Keeps how a release came at once: a sync that is killed later does not forget it.

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::care::Pulse;
 use crate::config::Config;
-use crate::disk::{Disk, Stage};
+use crate::disk::{Disk, Room, Stage};
 use crate::garbage::{self, Collection};
 use crate::holding::Holding;
 use crate::index::Index;
@@ -316,6 +316,16 @@ impl Mirror {
         Err(first_failure.unwrap_or_else(|| Failure::usage("no upstream is configured")))
     }
 
+    /// How much room there is. Only where there is a quota does it take a while: leaving a thread of the runtime for nothing
+    /// costs memory, since each keeps what it once allocated.
+    fn room(&self) -> std::io::Result<Room> {
+        if self.disk.has_quota() {
+            tokio::task::block_in_place(|| self.disk.room())
+        } else {
+            self.disk.room()
+        }
+    }
+
     /// Fetches what is only worth having, while there is room; says what came.
     async fn hold_what_is_wanted(
         &self,
@@ -336,8 +346,7 @@ impl Mirror {
             if self.index.is_complete(release) || plan.is_resting(release, now) {
                 continue;
             }
-            if !tokio::task::block_in_place(|| self.disk.room()).is_ok_and(|room| room.stage == Stage::Roomy)
-            {
+            if !self.room().is_ok_and(|room| room.stage == Stage::Roomy) {
                 break;
             }
             match self.hold(network, obligations, obligation, plan, now, lease).await {
