@@ -234,22 +234,18 @@ fn repair_goes_on_past_what_it_cannot_have() {
         bytes[777] ^= 1;
         fs::write(path, bytes).unwrap();
     };
+    let own = mirabelle_manifests::Digest::of(&fs::read(trees[0].join("own")).unwrap());
     damage(&trees[1].join("shared"));
     damage(&trees[0].join("own"));
-    // The node no longer has anything that is only the first release's.
-    for entry in fs::read_dir(college.node_root().join("served/routes")).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_stem()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with(trees[0].file_name().unwrap().to_str().unwrap().trim_start_matches("1-"))
-        {
+    // The node no longer has what is only the first release's, and no link to fetch it by.
+    college.wan().fail(mirabelle_tests::Fault::Down);
+    let object = college.node_root().join("objects").join(own.fanned_out());
+    for path in [object.with_extension("zst"), object] {
+        if path.exists() {
             fs::remove_file(path).unwrap();
         }
     }
-    let outcome = college.workstation(0).run(["repair"]).fails(3, "does not hold `hello 1.0`");
+    let outcome = college.workstation(0).run(["repair"]).fails(3, "was answered with status 503");
     assert!(outcome.stdout.contains("`shared` is changed"), "{}", outcome.stdout);
     college.workstation(0).run(["verify"]).succeeds();
 }

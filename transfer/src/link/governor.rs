@@ -41,7 +41,7 @@ const LOOK_UP_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// What a server may send unasked where only the bytes of the day are limited: what can be lost when they are spent.
 const BUDGET_WINDOW: Option<u64> = Some(512 << 10);
 /// Of what a budget still has, the window of one connection is at most one part in so many.
-const WINDOWS_OF_A_BUDGET: u64 = 8;
+const WINDOWS_OF_A_BUDGET: u64 = 32;
 /// How long a round trip is taken for while nobody has measured it.
 const ROUND_TRIP: Duration = Duration::from_millis(60);
 
