@@ -2,13 +2,12 @@
 
 use std::io;
 
-use mirabelle_content::gc::Lease;
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, check_approval};
 use mirabelle_terminal::{Failure, Kind, OrFail, bytes, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainError, ReleasePlan, ReleaseRequest, Stock, WayKind};
 
 use super::obligations::Obligation;
-use super::{Mirror, Obligations, Plan, Step};
+use super::{Mirror, Round, Step};
 use crate::garbage;
 use crate::site::{Came, HeldRelease, State};
 
@@ -30,28 +29,24 @@ impl Mirror {
     /// Makes sure that a release is here whole; says whether it had to be fetched.
     pub(super) async fn hold(
         &self,
-        network: &Network,
-        obligations: &Obligations,
+        round: &mut Round,
         obligation: &Obligation,
-        plan: &mut Plan,
-        now: Instant,
-        lease: &mut Option<Lease>,
     ) -> Result<(HeldRelease, bool), Failure> {
         self.pulse.beat();
         let entry = &obligation.entry;
         let manifest = self.site.served().manifest(entry)?;
         let is_known = self.index.is_complete(entry.digest) && self.site.served().offers(entry.digest)?;
         if let Some(bytes) = manifest.as_ref().filter(|_| is_known) {
-            let release = check_approval(bytes, entry, &network.packagers).or_fail(|| failed(entry))?;
-            plan.is_here(entry.digest);
+            let release = check_approval(bytes, entry, &round.network.packagers).or_fail(|| failed(entry))?;
+            round.plan.is_here(entry.digest);
             return Ok((HeldRelease::of(&release, None), false));
         }
-        let result = self.hold_from_any(network, obligations, obligation, plan, now, lease).await;
+        let result = self.hold_from_any(round, obligation).await;
         match &result {
-            Ok(_) => plan.is_here(entry.digest),
+            Ok(_) => round.plan.is_here(entry.digest),
             Err(failure) => {
                 let state = if failure.may_pass() { Step::NoRoom } else { Step::Failed };
-                plan.failed(entry.digest, state, failure.render().trim_end().to_owned(), now);
+                round.plan.failed(entry.digest, state, failure.render().trim_end().to_owned(), round.now);
             }
         }
         result
@@ -59,24 +54,19 @@ impl Mirror {
 
     async fn hold_from_any(
         &self,
-        network: &Network,
-        obligations: &Obligations,
+        round: &mut Round,
         obligation: &Obligation,
-        plan: &mut Plan,
-        now: Instant,
-        lease: &mut Option<Lease>,
     ) -> Result<(HeldRelease, bool), Failure> {
         let _alone = self.holding.begin(obligation.entry.digest).await;
         let mut first_failure: Option<Failure> = None;
-        for upstream in self.upstreams.in_order(now) {
+        for upstream in self.upstreams.in_order(round.now) {
             let fetcher = upstream.at(obligation.priority);
-            let failure = match self.hold_from(&fetcher, network, obligations, obligation, plan, lease).await
-            {
+            let failure = match self.hold_from(&fetcher, round, obligation).await {
                 Ok(done) => return Ok(done),
                 Err(Setback::Here(failure)) => return Err(failure),
                 Err(Setback::NotThere(failure)) => failure,
                 Err(Setback::Upstream(failure)) => {
-                    self.upstreams.failed(&upstream, &failure, now);
+                    self.upstreams.failed(&upstream, &failure, round.now);
                     failure
                 }
             };
@@ -92,18 +82,16 @@ impl Mirror {
     async fn hold_from(
         &self,
         fetcher: &Fetcher,
-        network: &Network,
-        obligations: &Obligations,
+        round: &mut Round,
         obligation: &Obligation,
-        plan: &mut Plan,
-        lease: &mut Option<Lease>,
     ) -> Result<(HeldRelease, bool), Setback> {
         let entry = &obligation.entry;
         let manifest = self.site.served().manifest(entry)?;
-        let mut request = self.request(fetcher, network, entry, manifest).await?;
+        let network = round.network.clone();
+        let mut request = self.request(fetcher, &network, entry, manifest).await?;
         let way = request.plan().await.map_err(|error| Setback::of(error, entry))?;
-        self.make_room(&way, network, obligations, entry, lease)?;
-        plan.begins(entry.digest, way.cost());
+        self.make_room(&way, round, obligation)?;
+        round.plan.begins(entry.digest, way.cost());
         let label = format!("mirroring {} {}", entry.listing.name, entry.listing.version);
         let (meter, partials) = (fetcher.meter().clone(), self.site.partials());
         let fetching = request.obtain(&self.store, &partials);
@@ -121,35 +109,35 @@ impl Mirror {
                 received_bytes, "release was received");
         }
         let held = HeldRelease::of(&obtained.release, came);
-        self.remember(&held)?;
+        if obligation.must {
+            self.remember(&held)?;
+        }
         self.site.served().add_release(entry, &obtained.manifest, obtained.deltas)?;
         self.index.mark_complete(entry.digest);
         Ok((held, new))
     }
 
-    /// Sees to it that there is room for what comes: what nobody is owed goes first. What is owed is not fetched into a disk
-    /// that cannot hold it.
+    /// Sees to it that there is room for what must come: what nobody is owed goes first. What is owed is not fetched into a disk
+    /// that cannot hold it; for what is only worth having, nothing goes.
     fn make_room(
         &self,
         way: &ReleasePlan,
-        network: &Network,
-        obligations: &Obligations,
-        entry: &CatalogueEntry,
-        lease: &mut Option<Lease>,
+        round: &mut Round,
+        obligation: &Obligation,
     ) -> Result<(), Failure> {
         let what = || "cannot tell how much room there is".to_owned();
+        let entry = &obligation.entry;
         let need = entry.listing.installed_size.min(way.cost().saturating_mul(UNPACKED));
         let mut room = self.room().or_fail(what)?;
-        if room.left < need {
-            let mut pinned = obligations.pinned();
-            pinned.insert(entry.digest);
+        if room.left < need && obligation.must {
+            let mut pinned = round.obligations.pinned();
             // What the served catalogue obliges it to hold goes on being owed until the next one is complete.
             pinned.extend(self.site.state().releases.iter().map(|held| held.release));
-            *lease = None;
-            let missing = need - room.left;
+            round.lease = None;
+            let (network, missing) = (&round.network, need - room.left);
             let evicted =
                 tokio::task::block_in_place(|| garbage::evict(&self.site, network, &pinned, missing));
-            *lease = Some(self.lease()?);
+            round.lease = Some(self.lease()?);
             if evicted? > 0 {
                 room = self.room().or_fail(what)?;
             }

@@ -36,6 +36,7 @@ use crate::program;
 use crate::proof;
 use crate::site::{HeldRelease, Site};
 
+use self::obligations::Obligation;
 pub(crate) use self::obligations::Obligations;
 pub(crate) use self::plan::{Plan, Step, Task, read_plan};
 pub(crate) use self::upstreams::{Upstreams, read_health};
@@ -76,6 +77,16 @@ impl Current {
             Self::Unread | Self::Nothing => None,
         }
     }
+}
+
+/// What one sync goes by.
+struct Round {
+    network: Arc<Network>,
+    obligations: Obligations,
+    plan: Plan,
+    /// Keeps sweeps out; let go of only to make room.
+    lease: Option<Lease>,
+    now: Instant,
 }
 
 /// What one sync came to.
@@ -205,20 +216,22 @@ impl Mirror {
 
     async fn sync_once(&self, now: Instant) -> Result<Outcome, Failure> {
         let _working = self.pulse.work();
-        let before = self.upstreams.received();
-        // From the first look at what is here until all of it is among what is owed, nobody sweeps.
-        let mut lease = Some(self.lease()?);
-        let result = self.complete(now, &mut lease).await;
+        let (before, until) =
+            (self.upstreams.received(), tokio::time::Instant::now() + self.config.sync_every);
+        let result = self.complete(now).await;
         let written = self.write_state(&result, before, now);
         // What went wrong first is what people need to hear of: on a full disk, the state cannot be written either.
-        let (network, obligations, mut plan, mut outcome) = result?;
+        let (mut round, mut outcome) = result?;
         written?;
-        let network = Arc::new(network);
-        self.served.send_replace(Current::Catalogue(network.clone()));
-        proof::renew(&self.site, &self.config.college, &network, &outcome.releases, now);
-        let wanted = self.hold_what_is_wanted(&network, &obligations, &mut plan, now, &mut lease).await;
-        drop(lease);
-        outcome.fetched.extend(wanted);
+        self.served.send_replace(Current::Catalogue(round.network.clone()));
+        proof::renew(&self.site, &self.config.college, &round.network, &outcome.releases, now);
+        // No longer than until the next look upstream: something more urgent may have come. What was begun goes on then.
+        let fetching = self.hold_what_is_wanted(&mut round, &mut outcome.fetched);
+        if tokio::time::timeout_at(until, fetching).await.is_err() {
+            tracing::debug!("what is only worth having waits for the next look upstream");
+        }
+        let network = round.network;
+        drop(round.lease);
         let received = self.upstreams.received() - before;
         self.count_received(received - outcome.received_bytes)?;
         outcome.received_bytes = received;
@@ -232,25 +245,25 @@ impl Mirror {
     }
 
     /// Brings here what must be here, then flips.
-    async fn complete(
-        &self,
-        now: Instant,
-        lease: &mut Option<Lease>,
-    ) -> Result<(Network, Obligations, Plan, Outcome), Failure> {
+    async fn complete(&self, now: Instant) -> Result<(Round, Outcome), Failure> {
+        // From the first look at what is here until all of it is among what is owed, nobody sweeps.
+        let lease = Some(self.lease()?);
         let before = self.upstreams.received();
         self.index.heed_doubt();
         let (network, fetcher) = self.refresh(now).await?;
         let obligations = Obligations::new(&network, &self.config.college, now);
-        let mut plan = Plan::new(&self.site.path("plan.json"), &obligations, |obligation| {
+        let plan = Plan::new(&self.site.path("plan.json"), &obligations, |obligation| {
             self.index.is_complete(obligation.entry.digest)
         });
+        let musts: Vec<Obligation> = obligations.musts().cloned().collect();
+        let mut round = Round { network: Arc::new(network), obligations, plan, lease, now };
 
         // Go on past a failure, so that one release does not hold up the others.
         let mut releases = Vec::new();
         let mut fetched = Vec::new();
         let mut first_failure: Option<Failure> = None;
-        for obligation in obligations.musts() {
-            match self.hold(&network, &obligations, obligation, &mut plan, now, lease).await {
+        for obligation in &musts {
+            match self.hold(&mut round, obligation).await {
                 Ok((held, new)) => {
                     if new {
                         tracing::info!(package = held.package, version = held.version, "release is complete");
@@ -272,24 +285,24 @@ impl Mirror {
         }
 
         // All of it is here: flip.
-        let (served, trust) = (self.site.served(), self.site.trust());
+        let (served, trust, network) = (self.site.served(), self.site.trust(), &round.network);
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
         // Compared byte for byte: after a rotation of keys, versions begin anew; and what the disk changed is put right.
-        let as_verified = tokio::task::block_in_place(|| served.is_as_verified(&network, &trust))?;
+        let as_verified = tokio::task::block_in_place(|| served.is_as_verified(network, &trust))?;
         let flipped = !as_verified || !fetched.is_empty();
         if flipped {
-            served.keep_roots(&fetcher, &trust, &network).await;
+            served.keep_roots(&fetcher, &trust, network).await;
             // It compresses and syncs: requests are answered meanwhile.
             let obliged: BTreeSet<Digest> = releases.iter().map(|held| held.release).collect();
             tokio::task::block_in_place(|| {
-                served.flip(&network, &trust)?;
+                served.flip(network, &trust)?;
                 served.drop_deltas(&obliged)
             })?;
             tracing::info!(snapshot, releases = releases.len(), "a complete catalogue is served");
         }
         let received_bytes = self.upstreams.received() - before;
         let outcome = Outcome { snapshot, fetched, received_bytes, freed_bytes: 0, flipped, releases };
-        Ok((network, obligations, plan, outcome))
+        Ok((round, outcome))
     }
 
     /// Verifies what the first upstream says that can be reached and is trusted: one that is down, behind, or lies must not keep
@@ -326,30 +339,23 @@ impl Mirror {
         }
     }
 
-    /// Fetches what is only worth having, while there is room; says what came.
-    async fn hold_what_is_wanted(
-        &self,
-        network: &Network,
-        obligations: &Obligations,
-        plan: &mut Plan,
-        now: Instant,
-        lease: &mut Option<Lease>,
-    ) -> Vec<String> {
-        let mut fetched = Vec::new();
-        for obligation in obligations.wants() {
+    /// Fetches what is only worth having, while there is room; adds what came to `fetched`.
+    async fn hold_what_is_wanted(&self, round: &mut Round, fetched: &mut Vec<String>) {
+        let wants: Vec<Obligation> = round.obligations.wants().cloned().collect();
+        for obligation in wants {
             // What the day has left is for what may yet have to come.
-            let link = self.link.report(now);
+            let link = self.link.report(Instant::now());
             if link.budget.is_some_and(|budget| link.spent > budget / 2) {
                 break;
             }
             let release = obligation.entry.digest;
-            if self.index.is_complete(release) || plan.is_resting(release, now) {
+            if self.index.is_complete(release) || round.plan.is_resting(release, round.now) {
                 continue;
             }
             if !self.room().is_ok_and(|room| room.stage == Stage::Roomy) {
                 break;
             }
-            match self.hold(network, obligations, obligation, plan, now, lease).await {
+            match self.hold(round, &obligation).await {
                 Ok((held, true)) => fetched.push(format!("{} {}", held.package, held.version)),
                 Ok((_, false)) => {}
                 Err(failure) => {
@@ -357,18 +363,17 @@ impl Mirror {
                 }
             }
         }
-        fetched
     }
 
     fn write_state(
         &self,
-        result: &Result<(Network, Obligations, Plan, Outcome), Failure>,
+        result: &Result<(Round, Outcome), Failure>,
         before: u64,
         now: Instant,
     ) -> Result<(), Failure> {
         let mut state = self.site.state();
         match result {
-            Ok((network, _, _, outcome)) => {
+            Ok((round, outcome)) => {
                 let mut releases = outcome.releases.clone();
                 for held in releases.iter_mut().filter(|held| held.came.is_none()) {
                     let known = state.releases.iter().find(|known| known.release == held.release);
@@ -379,7 +384,7 @@ impl Mirror {
                 }
                 state.refreshed = Some(now);
                 state.snapshot = outcome.snapshot;
-                state.fresh_until = network.trusted.timestamp().map(|timestamp| timestamp.expires);
+                state.fresh_until = round.network.trusted.timestamp().map(|timestamp| timestamp.expires);
                 state.releases = releases;
                 state.last_failure = None;
                 state.received_bytes += outcome.received_bytes;
