@@ -6,7 +6,7 @@
 //!
 //! Roots: the releases that the deployment obliges this college to hold, those that are worth having (`mirror/obligations.rs`),
 //! and those that were either less than `keep-unassigned` ago: a workstation may be installing one, and an operator may want it back. What is
-//! neither goes: first what offers it (its routes), then its manifest, then its objects; partial downloads as old as that
+//! neither goes: first what offers it (its routes), then its manifest, then its objects; partial downloads, and what was set aside, as old as that
 //! too. Killed in between, the rest goes the next time.
 //!
 //! Invariants, beside those of `mirabelle_content::gc`:
@@ -107,10 +107,12 @@ impl Collection<'_> {
         }
         let before = self.now.checked_sub(self.keep).unwrap_or(Instant::MIN);
         let garbage = sweep.garbage(&needed, before).or_fail(what)?;
-        let partials = old_files(&self.site.partials(), before).or_fail(what)?;
+        // Downloads that nobody went on with, and what was set aside as wrong for whoever wants to look at it.
+        let mut left = old_files(&self.site.partials(), before).or_fail(what)?;
+        left.extend(old_files(&self.site.path("quarantine"), before).or_fail(what)?);
         collected.objects = garbage.objects();
         collected.young_objects = garbage.young;
-        collected.bytes = garbage.bytes + partials.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        collected.bytes = garbage.bytes + left.iter().map(|(_, bytes)| bytes).sum::<u64>();
         if dry_run {
             return Ok(Some(collected));
         }
@@ -122,8 +124,8 @@ impl Collection<'_> {
             release.forget(self.site).or_fail(what)?;
         }
         garbage.remove().or_fail(what)?;
-        for (partial, _) in partials {
-            durable::remove_file(&partial).or_fail(what)?;
+        for (file, _) in left {
+            durable::remove_file(&file).or_fail(what)?;
         }
         if retired != known {
             let bytes = serde_json::to_vec_pretty(&retired).or_fail(what)?;

@@ -16,7 +16,7 @@
 //!   machines.json    workstations that can be woken (`lan/machines.rs`)
 //!   legacy/          files of legacy repositories (`legacy/store.rs`); delete it at will
 //!   retired.json     releases that are not owed any more, and since when (`garbage.rs`)
-//!   quarantine/      what `fsck --repair` found wrong; delete it at will
+//!   quarantine/      what was found wrong, for a while; delete it at will
 //!   index/           the rebuildable index; delete it at will
 //!   doubt            there when the index must not be believed
 //!   lock             held by whoever mirrors

@@ -7,10 +7,11 @@
 //! It needs no lock: what is being written is not in `objects/`, and a file that somebody sweeps meanwhile is passed over.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use fs_err as fs;
 use mirabelle_manifests::Digest;
@@ -132,7 +133,11 @@ pub fn check(
     progress: &(dyn Fn(u64) + Sync),
 ) -> io::Result<Report> {
     let candidates = candidates(store)?;
-    let mut report = read(store, &candidates, expected, progress, READERS);
+    let mut report = Reading { store, expected, pace: &|_| ControlFlow::Continue(()) }.read(
+        &candidates,
+        progress,
+        READERS,
+    );
     for object in expected.keys().filter(|object| store.locate(**object).is_none()) {
         let path = store.path(*object);
         report.findings.push(Finding { object: Some(*object), path, fault: Fault::Missing });
@@ -141,53 +146,116 @@ pub fn check(
     Ok(report)
 }
 
-/// Reads the objects of one folder through, `ab/` for `0xab`, one after the other. `pace` hears of bytes of files after each, and
-/// may wait: that is how little of the disk's time this takes.
+/// Reads the objects of one folder through, `ab/` for `0xab`, one after the other. `pace` hears of each piece that was read, in
+/// plain bytes; it may wait, which is how little of the disk's time this takes, or break it off: then there is no report.
 ///
 /// # Errors
 /// Any error in listing the folder; a file that cannot be read is a finding.
-pub fn check_folder(store: &ObjectStore, folder: u8, pace: &(dyn Fn(u64) + Sync)) -> io::Result<Report> {
+pub fn check_folder(
+    store: &ObjectStore,
+    folder: u8,
+    pace: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
+) -> io::Result<Option<Report>> {
     let directory = store.objects_directory().join(format!("{folder:02x}"));
     let mut candidates = Vec::new();
     if directory.is_dir() {
         list(&directory, &mut candidates)?;
     }
-    Ok(read(store, &candidates, &BTreeMap::new(), pace, 1))
+    let broken_off = AtomicBool::new(false);
+    let pace = |bytes| {
+        let flow = pace(bytes);
+        broken_off.fetch_or(flow.is_break(), Ordering::Relaxed);
+        flow
+    };
+    let report = Reading { store, expected: &BTreeMap::new(), pace: &pace }.read(&candidates, &|_| {}, 1);
+    Ok((!broken_off.load(Ordering::Relaxed)).then_some(report))
 }
 
-fn read(
-    store: &ObjectStore,
-    candidates: &[Candidate],
-    expected: &BTreeMap<Digest, u64>,
-    progress: &(dyn Fn(u64) + Sync),
-    readers: usize,
-) -> Report {
-    let next = AtomicUsize::new(0);
-    let bytes = AtomicU64::new(0);
-    let findings = Mutex::new(Vec::new());
-    std::thread::scope(|threads| {
-        for _ in 0..readers {
-            threads.spawn(|| {
-                while let Some(candidate) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Some(fault) = look_at(store, candidate, expected)
-                        && let Ok(mut findings) = findings.lock()
-                    {
-                        let object = candidate.name.map(|(object, _)| object);
-                        let path = match (&fault, object) {
-                            // The plain form gives way, as it does in the store.
-                            (Fault::Twice, Some(object)) => store.path(object),
-                            _ => candidate.path.clone(),
-                        };
-                        findings.push(Finding { object, path, fault });
+/// How files are read through.
+struct Reading<'a> {
+    store: &'a ObjectStore,
+    expected: &'a BTreeMap<Digest, u64>,
+    pace: &'a (dyn Fn(u64) -> ControlFlow<()> + Sync),
+}
+
+impl Reading<'_> {
+    fn read(&self, candidates: &[Candidate], progress: &(dyn Fn(u64) + Sync), readers: usize) -> Report {
+        let next = AtomicUsize::new(0);
+        let bytes = AtomicU64::new(0);
+        let findings = Mutex::new(Vec::new());
+        std::thread::scope(|threads| {
+            for _ in 0..readers {
+                threads.spawn(|| {
+                    while let Some(candidate) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Some(fault) = self.look_at(candidate)
+                            && let Ok(mut findings) = findings.lock()
+                        {
+                            let object = candidate.name.map(|(object, _)| object);
+                            let path = match (&fault, object) {
+                                // The plain form gives way, as it does in the store.
+                                (Fault::Twice, Some(object)) => self.store.path(object),
+                                _ => candidate.path.clone(),
+                            };
+                            findings.push(Finding { object, path, fault });
+                        }
+                        bytes.fetch_add(candidate.bytes, Ordering::Relaxed);
+                        progress(candidate.bytes);
+                        if (self.pace)(0).is_break() {
+                            break;
+                        }
                     }
-                    bytes.fetch_add(candidate.bytes, Ordering::Relaxed);
-                    progress(candidate.bytes);
-                }
-            });
+                });
+            }
+        });
+        let findings = findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Report { files: candidates.len() as u64, bytes: bytes.into_inner(), findings }
+    }
+
+    fn look_at(&self, candidate: &Candidate) -> Option<Fault> {
+        let Some((object, form)) = candidate.name else { return Some(Fault::Stray) };
+        let reading = || -> io::Result<Option<Fault>> {
+            let reader = PlainReader::open(&candidate.path, form)?;
+            let size = reader.size();
+            if let Some(expected) = self.expected.get(&object)
+                && *expected != size
+            {
+                return Ok(Some(Fault::WrongSize { expected: *expected, got: size }));
+            }
+            // A frame that goes on past the size that it states is read no further than the byte that shows it.
+            let (got, length) =
+                digest(&mut Paced { inner: reader, pace: self.pace }.take(size.saturating_add(1)))?;
+            Ok(if length != size {
+                Some(Fault::WrongSize { expected: size, got: length })
+            } else if got != object {
+                Some(Fault::WrongDigest { got })
+            } else {
+                None
+            })
+        };
+        match reading() {
+            Ok(None) if form == Form::Zstd && self.store.path(object).is_file() => Some(Fault::Twice),
+            Ok(fault) => fault,
+            // Swept, or put in another form, since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Fault::Unreadable(error)),
         }
-    });
-    let findings = findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Report { files: candidates.len() as u64, bytes: bytes.into_inner(), findings }
+    }
+}
+
+/// A reader that tells what was read, and may be broken off.
+struct Paced<'a, R> {
+    inner: R,
+    pace: &'a (dyn Fn(u64) -> ControlFlow<()> + Sync),
+}
+
+impl<R: Read> Read for Paced<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match (self.pace)(read as u64) {
+            ControlFlow::Continue(()) => Ok(read),
+            ControlFlow::Break(()) => Err(io::Error::other("reading was broken off")),
+        }
+    }
 }
 
 fn candidates(store: &ObjectStore) -> io::Result<Vec<Candidate>> {
@@ -217,35 +285,6 @@ fn list(directory: &Path, found: &mut Vec<Candidate>) -> io::Result<()> {
         found.push(Candidate { path: entry.path(), name, bytes });
     }
     Ok(())
-}
-
-fn look_at(store: &ObjectStore, candidate: &Candidate, expected: &BTreeMap<Digest, u64>) -> Option<Fault> {
-    let Some((object, form)) = candidate.name else { return Some(Fault::Stray) };
-    let reading = || -> io::Result<Option<Fault>> {
-        let mut reader = PlainReader::open(&candidate.path, form)?;
-        let size = reader.size();
-        if let Some(expected) = expected.get(&object)
-            && *expected != size
-        {
-            return Ok(Some(Fault::WrongSize { expected: *expected, got: size }));
-        }
-        // A frame that goes on past the size that it states is read no further than the byte that shows it.
-        let (got, length) = digest(&mut io::Read::take(&mut reader, size.saturating_add(1)))?;
-        Ok(if length != size {
-            Some(Fault::WrongSize { expected: size, got: length })
-        } else if got != object {
-            Some(Fault::WrongDigest { got })
-        } else {
-            None
-        })
-    };
-    match reading() {
-        Ok(None) if form == Form::Zstd && store.path(object).is_file() => Some(Fault::Twice),
-        Ok(fault) => fault,
-        // Swept, or put in another form, since it was listed.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(Fault::Unreadable(error)),
-    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub(crate) async fn keep_scrubbing(scrub: &Scrub, look: &Notify, stop: &Cancella
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            found = scrub.next_folder() => if found {
+            found = scrub.next_folder(stop) => if found {
                 look.notify_one();
             },
         }

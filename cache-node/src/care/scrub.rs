@@ -9,6 +9,7 @@
 //! again from any upstream; until then whoever asks for it is served on demand. A node that is switched off goes on at the folder it
 //! was at.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as Moment};
@@ -16,14 +17,17 @@ use std::time::{Duration, Instant as Moment};
 use mirabelle_content::fsck::{self, Fault};
 use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::Instant;
-use mirabelle_transfer::serve::forget;
+use mirabelle_transfer::serve::forget_object;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::index::leave_doubt;
 use crate::site::Site;
 
 const MAX_FILE_BYTES: u64 = 64 << 10;
+/// A node that is to stop is noticed within this.
+const LONGEST_NAP: Duration = Duration::from_millis(200);
 /// Folders of objects.
 const FOLDERS: u32 = 256;
 
@@ -64,16 +68,22 @@ impl Scrub {
     }
 
     /// Waits for the next folder's turn, and reads it through; true when something was wrong.
-    pub(crate) async fn next_folder(&self) -> bool {
+    pub(crate) async fn next_folder(&self, stop: &CancellationToken) -> bool {
         let scrubbed = read_scrubbed(&self.path());
         let now = Instant::now();
         let begun = scrubbed.begun.filter(|begun| *begun <= now).unwrap_or(now);
         let turn = self.every.mul_f64(f64::from(scrubbed.folder) / f64::from(FOLDERS));
         let waited = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
         tokio::time::sleep(turn.saturating_sub(waited)).await;
-        let (site, store, rate) = (self.site.clone(), self.store.clone(), self.bytes_per_second);
+        let (site, store, stop) = (self.site.clone(), self.store.clone(), stop.clone());
+        let pace = Pace {
+            stop,
+            bytes_per_second: self.bytes_per_second.max(1),
+            begun: Moment::now(),
+            read: AtomicU64::new(0),
+        };
         let reading = spawn_blocking(move || {
-            read_folder(&site, &store, rate, Scrubbed { begun: Some(begun), ..scrubbed })
+            read_folder(&site, &store, &pace, Scrubbed { begun: Some(begun), ..scrubbed })
         });
         match reading.await {
             Ok(Ok(found)) => found,
@@ -87,16 +97,41 @@ impl Scrub {
     }
 }
 
-fn read_folder(site: &Site, store: &ObjectStore, rate: u64, mut scrubbed: Scrubbed) -> std::io::Result<bool> {
-    let (begun, read) = (Moment::now(), AtomicU64::new(0));
-    let pace = |bytes: u64| {
-        let read = read.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = Duration::from_millis(read.saturating_mul(1000) / rate.max(1));
-        std::thread::sleep(due.saturating_sub(begun.elapsed()));
-    };
+/// How fast is read, and until when.
+struct Pace {
+    /// A node that is to stop does not wait for a folder's end.
+    stop: CancellationToken,
+    bytes_per_second: u64,
+    begun: Moment,
+    read: AtomicU64,
+}
+
+impl Pace {
+    fn took(&self, bytes: u64) -> ControlFlow<()> {
+        let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let due = Duration::from_millis(read.saturating_mul(1000) / self.bytes_per_second);
+        while !self.stop.is_cancelled() {
+            let ahead = due.saturating_sub(self.begun.elapsed());
+            if ahead.is_zero() {
+                return ControlFlow::Continue(());
+            }
+            std::thread::sleep(ahead.min(LONGEST_NAP));
+        }
+        ControlFlow::Break(())
+    }
+}
+
+fn read_folder(
+    site: &Site,
+    store: &ObjectStore,
+    pace: &Pace,
+    mut scrubbed: Scrubbed,
+) -> std::io::Result<bool> {
     let folder = u8::try_from(scrubbed.folder % FOLDERS).unwrap_or(0);
-    let report = fsck::check_folder(store, folder, &pace)?;
-    let found = !report.findings.is_empty();
+    let Some(report) = fsck::check_folder(store, folder, &|bytes| pace.took(bytes))? else {
+        return Ok(false);
+    };
+    let mut found = !report.findings.is_empty();
     if found {
         // The doubt first: killed in between, the next sync looks at the files.
         leave_doubt(&site.path(""));
@@ -105,14 +140,15 @@ fn read_folder(site: &Site, store: &ObjectStore, rate: u64, mut scrubbed: Scrubb
         tracing::warn!(path = %finding.path.display(), fault = finding.fault.describe(),
             "the disk changed what is held; it is set aside and fetched again");
         finding.set_aside(&site.path("quarantine"))?;
-        forget(&finding.path);
+        if let Some(object) = finding.object {
+            forget_object(store, object);
+        }
         scrubbed.unreadable += u64::from(matches!(finding.fault, Fault::Unreadable(_)));
     }
     scrubbed.objects += report.files;
     scrubbed.bytes += report.bytes;
     scrubbed.set_aside += report.findings.len() as u64;
     scrubbed.folder += 1;
-    let mut found = found;
     if scrubbed.folder >= FOLDERS {
         let wrong = site.served().scrub(&site.path("quarantine"))?;
         scrubbed.set_aside += wrong;
@@ -120,8 +156,6 @@ fn read_folder(site: &Site, store: &ObjectStore, rate: u64, mut scrubbed: Scrubb
             leave_doubt(&site.path(""));
             found = true;
         }
-    }
-    if scrubbed.folder >= FOLDERS {
         tracing::info!(
             objects = scrubbed.objects,
             bytes = scrubbed.bytes,
