@@ -19,6 +19,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -77,10 +78,18 @@ pub struct Source<H> {
     state: watch::Sender<State<H>>,
 }
 
+impl<H> Clone for Source<H> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone() }
+    }
+}
+
 #[derive(Debug)]
 struct State<H> {
     body: Option<(Arc<H>, Arc<fs::File>)>,
     reached: u64,
+    /// How often what had been given turned out to be wrong.
+    begun: u64,
     ended: Option<Result<(), FlightError>>,
 }
 
@@ -102,7 +111,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + Sync + 'static> Flights<K,
         if let Some(flight) = under_way.get(&key) {
             return flight.clone();
         }
-        let (sender, state) = watch::channel(State { body: None, reached: 0, ended: None });
+        let (sender, state) = watch::channel(State { body: None, reached: 0, begun: 0, ended: None });
         let flight = Flight { state };
         under_way.insert(key.clone(), flight.clone());
         let landing = Landing { under_way: self.under_way.clone(), key, state: sender.clone() };
@@ -158,13 +167,15 @@ impl<H> Source<H> {
         advance(&self.state, bytes);
     }
 
-    /// A sender of [`Source::reached`], for a writer that knows nothing of flights.
-    pub fn progress(&self) -> impl Fn(u64) + Send + Sync + use<H>
-    where
-        H: Send + Sync,
-    {
-        let state = self.state.clone();
-        move |bytes| advance(&state, bytes)
+    /// How far readers may read.
+    pub fn told(&self) -> u64 {
+        self.state.borrow().reached
+    }
+
+    /// What readers were given is not what is in the file now: those who took some of it break off, and nothing may be read until
+    /// [`Source::reached`] says so again.
+    pub fn begin_anew(&self) {
+        self.state.send_modify(|state| (state.begun, state.reached) = (state.begun + 1, 0));
     }
 }
 
@@ -206,11 +217,16 @@ impl<H> Flight<H> {
     where
         H: Send + Sync + 'static,
     {
-        futures_util::stream::try_unfold((self, from), move |(mut flight, at)| async move {
+        let begun = self.state.borrow().begun;
+        futures_util::stream::try_unfold((self, from, begun), move |(mut flight, at, mut begun)| async move {
             if to.is_some_and(|to| at >= to) {
                 return Ok(None);
             }
-            let Some((file, reached)) = flight.beyond(at).await? else {
+            if at == from {
+                // Who has taken nothing yet may as well begin with what is there now.
+                begun = flight.state.borrow().begun;
+            }
+            let Some((file, reached)) = flight.beyond(at, begun).await? else {
                 return match to {
                     Some(_) => Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
@@ -223,14 +239,18 @@ impl<H> Flight<H> {
             let piece =
                 spawn_blocking(move || read_at(&file, at, want)).await.map_err(io::Error::other)??;
             let next = at + piece.len() as u64;
-            Ok(Some((piece, (flight, next))))
+            Ok(Some((piece, (flight, next, begun))))
         })
     }
 
     /// Waits for bytes after `at`: the file, and how far it may be read; `None` where it ends there.
-    async fn beyond(&mut self, at: u64) -> io::Result<Option<(Arc<fs::File>, u64)>> {
-        let more = self.state.wait_for(|state| state.reached > at || state.ended.is_some()).await;
-        let state = more.map_err(|_| FlightError::BrokenOff)?;
+    async fn beyond(&mut self, at: u64, begun: u64) -> io::Result<Option<(Arc<fs::File>, u64)>> {
+        let more =
+            self.state.wait_for(|state| state.reached > at || state.ended.is_some() || state.begun != begun);
+        let state = more.await.map_err(|_| FlightError::BrokenOff)?;
+        if state.begun != begun {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was read turned out to be wrong"));
+        }
         if let Some(Err(error)) = &state.ended {
             return Err(error.clone().into());
         }
@@ -269,10 +289,14 @@ pub(crate) struct Growth {
 }
 
 impl Tail {
-    /// Reads `file` from its start, as `growth` says that it grows.
-    pub(crate) fn new(file: fs::File, growth: watch::Receiver<Growth>, runtime: Handle) -> Self {
+    /// Opens and reads the file at `path` from its start, as `growth` says that it grows.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open(path: &Path, growth: watch::Receiver<Growth>, runtime: Handle) -> io::Result<Self> {
+        // Before it is opened: a file that is made anew in between is noticed.
         let begun = growth.borrow().begun;
-        Self { file, at: 0, growth, begun, runtime }
+        Ok(Self { file: fs::File::open(path)?, at: 0, growth, begun, runtime })
     }
 
     /// True when the writer began from the first byte again.
@@ -284,16 +308,24 @@ impl Tail {
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (at, begun) = (self.at, self.begun);
-        let more =
-            self.growth.wait_for(|growth| growth.reached > at || growth.ended || growth.begun != begun);
-        let Ok(growth) = self.runtime.block_on(more).map(|growth| *growth) else { return Ok(0) };
-        if growth.begun != begun {
-            return Err(io::Error::other("what is read begins anew"));
+        loop {
+            let more =
+                self.growth.wait_for(|growth| growth.reached > at || growth.ended || growth.begun != begun);
+            let Ok(growth) = self.runtime.block_on(more).map(|growth| *growth) else { return Ok(0) };
+            if growth.begun != begun {
+                return Err(io::Error::other("what is read begins anew"));
+            }
+            let here = growth.reached.saturating_sub(at).min(buffer.len() as u64);
+            let read = self.file.file().read_at(&mut buffer[..usize::try_from(here).unwrap_or(0)], at)?;
+            self.at += read as u64;
+            if read > 0 || growth.ended || buffer.is_empty() {
+                return Ok(read);
+            }
+            // It was cut since, and is going to reach that far again.
+            if self.runtime.block_on(self.growth.changed()).is_err() {
+                return Ok(0);
+            }
         }
-        let here = growth.reached.saturating_sub(at).min(buffer.len() as u64);
-        let read = self.file.file().read_at(&mut buffer[..usize::try_from(here).unwrap_or(0)], at)?;
-        self.at += read as u64;
-        Ok(read)
     }
 }
 
@@ -392,6 +424,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_was_given_what_turned_out_wrong_breaks_off_and_the_next_one_gets_it_right() {
+        let flights: Flights<u32, ()> = Flights::here();
+        let (step, mut steps) = mpsc::unbounded_channel::<()>();
+        let mut flight = flights.join(1, move |source| async move {
+            let mut file = tempfile::tempfile()?;
+            source.begin((), fs::File::from_parts(file.try_clone()?, "growing"));
+            file.write_all(b"quet")?;
+            source.reached(4);
+            steps.recv().await;
+            source.begin_anew();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"mirabelle", 0)?;
+            source.reached(9);
+            Ok(())
+        });
+        let mut pieces = std::pin::pin!(flight.clone().read(0, Some(9)));
+        assert_eq!(pieces.try_next().await.unwrap().unwrap(), "quet");
+        let patient = flight.clone().read(0, Some(9));
+        step.send(()).unwrap();
+        assert!(pieces.try_next().await.is_err(), "it never gets the rest of something else");
+        let whole: Vec<Bytes> = patient.try_collect().await.unwrap();
+        assert_eq!(whole.concat(), b"mirabelle");
+        flight.landed().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_task_that_dies_leaves_nobody_waiting() {
         let flights: Flights<u32, ()> = Flights::here();
         let mut flight = flights.join(1, |_| async { panic!("a fault of ours") });
@@ -404,8 +461,7 @@ mod tests {
     async fn a_tail_waits_for_more_and_hears_of_a_new_beginning() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let (growing, growth) = watch::channel(Growth::default());
-        let reading = fs::File::open(file.path()).unwrap();
-        let mut tail = Tail::new(reading, growth, Handle::current());
+        let mut tail = Tail::open(file.path(), growth, Handle::current()).unwrap();
         let (read, was_read) = tokio::sync::oneshot::channel();
         let reader = spawn_blocking(move || {
             let mut four = [0; 4];

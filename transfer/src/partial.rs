@@ -95,6 +95,10 @@ impl Partial {
 
     /// Forgets what comes after the first `length` bytes.
     pub(crate) fn cut(&self, length: u64) -> io::Result<()> {
+        if let Some(growth) = &self.growth {
+            // Before it gets shorter, as in [`Partial::start`].
+            growth.send_modify(|growth| growth.reached = growth.reached.min(length));
+        }
         fs::OpenOptions::new().write(true).open(&self.path)?.set_len(length)
     }
 

@@ -90,10 +90,16 @@ impl Streamed {
                         batch.commit().map_err(ObjectError::Store)
                     });
                     committing.await?.map_err(|source| self.refused(upstream, source))?;
-                    // From a server that gives objects one by one.
-                    let rest = self.others.clone();
-                    let rest = ObtainPlan::of(upstream, self.release.clone(), rest, store).await?;
-                    return rest.execute(upstream, store, partials).await;
+                    // From a server that gives objects one by one. Whoever wants one of them asks again if it did not come.
+                    let rest = async {
+                        let rest = self.others.clone();
+                        let rest = ObtainPlan::of(upstream, self.release.clone(), rest, store).await?;
+                        rest.execute(upstream, store, partials).await
+                    };
+                    if let Err(error) = rest.await {
+                        tracing::warn!(%error, upstream = %upstream.upstream(), "an object's neighbours did not come");
+                    }
+                    return Ok(());
                 }
                 Err(error @ (ObtainError::Disk(_) | ObtainError::Task(_))) => return Err(error),
                 Err(error) => {
@@ -162,14 +168,19 @@ impl Streamed {
         let growing = Arc::new(growing);
         let decoding = {
             let (this, wire, runtime) = (self.clone(), wire.clone(), Handle::current());
-            let to =
-                Growing { file: file.clone(), at: 0, size: self.size, tell: Box::new(source.progress()) };
+            let to = Growing { file: file.clone(), at: 0, size: self.size, source: source.clone() };
             let store = store.clone();
             spawn_blocking(move || this.decode(&wire, &store, &growth, &runtime, to))
         };
-        let received = self.receive(upstream, wire.followed(&growing)).await;
-        growing.send_modify(|growth| growth.ended = true);
-        let decoded = decoding.await?;
+        let mut decoding = std::pin::pin!(decoding);
+        let (received, decoded) = tokio::select! {
+            received = self.receive(upstream, wire.followed(&growing)) => {
+                growing.send_modify(|growth| growth.ended = true);
+                (received, decoding.await?)
+            }
+            // What is wrong from its start on need not come to its end; what is right ends with the last byte.
+            decoded = &mut decoding => (Ok(()), decoded?),
+        };
         // Without all of the bytes, that they do not decode says nothing.
         received?;
         let batch = decoded.map_err(|fault| match fault {
@@ -199,13 +210,13 @@ impl Streamed {
     }
 
     /// Decodes what arrives; from the start when it begins anew.
-    fn decode(
+    fn decode<H: Send + Sync + 'static>(
         &self,
         wire: &Wire,
         store: &ObjectStore,
         growth: &watch::Receiver<Growth>,
         runtime: &Handle,
-        mut to: Growing,
+        mut to: Growing<H>,
     ) -> Result<Batch, Fault> {
         loop {
             let mut batch = store.batch();
@@ -218,8 +229,7 @@ impl Streamed {
             }
             to.at = 0;
             let tail = |partial: &Partial| {
-                let file = fs::File::open(partial.path()).map_err(ObjectError::Store)?;
-                Ok::<_, ObjectError>(Tail::new(file, growth.clone(), runtime.clone()))
+                Tail::open(partial.path(), growth.clone(), runtime.clone()).map_err(ObjectError::Store)
             };
             let (object, size) = (self.object, self.size);
             let (done, begun_anew) = match wire {
@@ -306,19 +316,27 @@ impl Wire {
     }
 }
 
-/// The plain file: says how far it has come, but for the last byte.
-struct Growing {
+/// The plain file: says how far it has come, but for the last byte. Where something else was written before, by what another
+/// upstream sent, whoever has read that is told.
+struct Growing<H> {
     file: Arc<fs::File>,
     at: u64,
     size: u64,
-    tell: Box<dyn Fn(u64) + Send>,
+    source: Source<H>,
 }
 
-impl Write for Growing {
+impl<H: Send + Sync> Write for Growing<H> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.file().write_all_at(bytes, self.at)?;
+        let file = self.file.file();
+        let told = usize::try_from(self.source.told().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let mut given = vec![0; told.min(bytes.len())];
+        file.read_exact_at(&mut given, self.at)?;
+        if given != bytes[..given.len()] {
+            self.source.begin_anew();
+        }
+        file.write_all_at(bytes, self.at)?;
         self.at += bytes.len() as u64;
-        (self.tell)(self.at.min(self.size.saturating_sub(1)));
+        self.source.reached(self.at.min(self.size.saturating_sub(1)));
         Ok(bytes.len())
     }
 
