@@ -264,7 +264,7 @@ impl Fetcher {
         }
         // What a link that closes has cut off looks like the end of an answer that does not say how long it is.
         if stated.is_none()
-            && let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.link().closed(class))
+            && let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.closed(class))
         {
             return Err(link_closed(url, closed));
         }
@@ -467,7 +467,7 @@ impl Fetcher {
 
     fn broken(&self, url: &reqwest::Url, class: Class, source: reqwest::Error) -> Attempt {
         // A link that closes breaks connections; that is no fault of the server's.
-        if let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.link().closed(class)) {
+        if let Some(closed) = self.near_end.as_ref().and_then(|near_end| near_end.closed(class)) {
             return link_closed(url, closed);
         }
         let source = match self.near_end.as_ref().and_then(|near_end| near_end.take_fault()) {

@@ -142,6 +142,13 @@ impl Controller {
         self.pace(now)
     }
 
+    /// Forgets how long the way takes: it is another way from now on. The rate stays.
+    pub(crate) fn forget_delays(&mut self) {
+        self.base.clear();
+        self.recent.clear();
+        self.queue = Duration::ZERO;
+    }
+
     /// No round trip came to an end within `waited`.
     pub(crate) fn silence(&mut self, now: Duration) -> u64 {
         let _ = self.since_last_sample(now);

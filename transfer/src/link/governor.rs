@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use jiff::civil::Date;
 use mirabelle_manifests::Instant;
 
 use super::budget::{Budget, Ledger};
@@ -90,8 +89,6 @@ pub(crate) struct Governor {
     active: BTreeMap<u64, Duration>,
     /// What each connection may have received and nobody has taken yet: it is not for others to spend.
     held_back: BTreeMap<u64, u64>,
-    /// The days that had no room left for another connection: for those who may not use the reserve, and who may.
-    full_on: [Option<Date>; 2],
 }
 
 /// What a rate carries in some time.
@@ -120,7 +117,6 @@ impl Governor {
             granted: None,
             active: BTreeMap::new(),
             held_back: BTreeMap::new(),
-            full_on: [None; 2],
             limits,
         }
     }
@@ -143,7 +139,6 @@ impl Governor {
             self.controller = limits.yielding.map(Controller::new);
         }
         self.limits = limits;
-        self.full_on = [None; 2];
         let wall = self.wall(now);
         self.in_force = (wall, self.limits.in_force(wall));
         self.look_up(now);
@@ -252,9 +247,7 @@ impl Governor {
         if rate == Rate::Closed {
             return Some(LinkClosed { until, why: Closed::Hours });
         }
-        let is_full =
-            self.full_on[usize::from(class.may_use_reserve())] == Some(self.limits.day(self.wall(now)));
-        if is_full || self.room(class).is_some_and(|room| bytes.max(LEAST) > room) {
+        if self.room(class).is_some_and(|room| bytes.max(LEAST) > room) {
             return Some(self.spent_until_the_next_day(now));
         }
         let unwritable = self.unwritable.is_some_and(|at| now.saturating_sub(at) < LEDGER_PAUSE);
@@ -289,15 +282,20 @@ impl Governor {
         let before = self.held_back.remove(&connection).unwrap_or(0);
         let bytes = bytes.max(before);
         if self.room(class).is_some_and(|room| bytes.saturating_add(LEAST) > room) {
-            if before == 0 {
-                self.full_on[usize::from(class.may_use_reserve())] = Some(self.limits.day(self.wall(now)));
-            } else {
+            if before > 0 {
                 self.held_back.insert(connection, before);
             }
             return Err(self.spent_until_the_next_day(now));
         }
         self.held_back.insert(connection, bytes);
         Ok(())
+    }
+
+    /// What is measured from now on is the way to another server: what another way takes says nothing of it.
+    pub(crate) fn another_way(&mut self) {
+        if let Some(controller) = &mut self.controller {
+            controller.forget_delays();
+        }
     }
 
     /// The connection has ended.
@@ -308,12 +306,6 @@ impl Governor {
     /// Asks for bytes. Whoever was granted them has left the line.
     pub(crate) fn ask(&mut self, place: Place, bytes: u64, now: Duration) -> Answer {
         if let Some(closed) = self.closed(place.class, bytes, now) {
-            if closed.why == Closed::Budget {
-                // It stays so: what a connection that ends gives back is not worth beginning anew, and whoever was cut off must
-                // be able to tell that from an end.
-                self.full_on[usize::from(place.class.may_use_reserve())] =
-                    Some(self.limits.day(self.wall(now)));
-            }
             return Answer::Closed(closed);
         }
         if place.class != Class::Probe {

@@ -21,6 +21,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +34,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Class, Link};
+use super::{Class, Link, LinkClosed};
 
 /// A server that is not reached within this is down.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -48,6 +49,9 @@ const LARGEST_BUFFER: u64 = 4 << 20;
 /// How often a buffer follows the rate.
 const ADJUST_EVERY: Duration = Duration::from_millis(100);
 
+/// How long to wait when a connection cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Numbers connections, of all links.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -57,6 +61,8 @@ pub(crate) struct NearEnd {
     base: Base,
     /// The last reason why the upstream could not be reached.
     fault: Arc<Mutex<Option<io::Error>>>,
+    /// Why connections of a class were cut off by the link, until somebody has heard of it.
+    cut: Arc<Mutex<BTreeMap<Class, LinkClosed>>>,
     clients: Mutex<Clients>,
     stop: CancellationToken,
     _guard: DropGuard,
@@ -106,6 +112,7 @@ impl NearEnd {
             link,
             base,
             fault: Arc::default(),
+            cut: Arc::default(),
             clients: Mutex::default(),
             stop: stop.clone(),
             _guard: stop.drop_guard(),
@@ -114,6 +121,16 @@ impl NearEnd {
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// Why `class` may have nothing now, or why the link has just cut off one of its connections.
+    pub(crate) fn closed(&self, class: Class) -> Option<LinkClosed> {
+        let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(&class);
+        let closed = self.link.closed(class).or(cut);
+        if closed.is_some() {
+            self.take_fault();
+        }
+        closed
     }
 
     pub(super) fn base(&self) -> &Base {
@@ -142,8 +159,13 @@ impl NearEnd {
         let path = directory.path().join(class.to_string());
         let listener = UnixListener::bind(&path)?;
         let client = build(&path)?;
-        let carrier =
-            Carrier { link: self.link.clone(), base: self.base.clone(), fault: self.fault.clone(), class };
+        let carrier = Carrier {
+            link: self.link.clone(),
+            base: self.base.clone(),
+            fault: self.fault.clone(),
+            cut: self.cut.clone(),
+            class,
+        };
         tokio::spawn(accept(listener, Arc::new(carrier), self.stop.clone()));
         clients.by_class.insert(class, client.clone());
         Ok(client)
@@ -155,6 +177,7 @@ struct Carrier {
     link: Arc<Link>,
     base: Base,
     fault: Arc<Mutex<Option<io::Error>>>,
+    cut: Arc<Mutex<BTreeMap<Class, LinkClosed>>>,
     class: Class,
 }
 
@@ -165,8 +188,10 @@ async fn accept(listener: UnixListener, carrier: Arc<Carrier>, stop: Cancellatio
             accepted = listener.accept() => match accepted {
                 Ok((near, _)) => near,
                 Err(error) => {
-                    tracing::warn!(%error, "the near end of the link cannot go on");
-                    return;
+                    // Out of file descriptors, most likely: wait for some to come free.
+                    tracing::warn!(%error, "a connection over the link could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
             },
         };
@@ -181,15 +206,20 @@ async fn accept(listener: UnixListener, carrier: Arc<Carrier>, stop: Cancellatio
     }
 }
 
-/// What is kept of the day's budget for a connection, until it ends.
+/// What is kept of the day's budget for a connection, until it ends, however it does: then what lies in its buffer counts.
 struct Held<'a> {
-    link: &'a Link,
+    carrier: &'a Carrier,
     connection: u64,
+    far: OwnedFd,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.link.let_go(self.connection);
+        let unread = rustix::io::ioctl_fionread(&self.far).unwrap_or(0);
+        if unread > 0 {
+            self.carrier.link.came_unasked(self.carrier.class, unread);
+        }
+        self.carrier.link.let_go(self.connection);
     }
 }
 
@@ -204,7 +234,8 @@ impl Carrier {
             }
         };
         far.set_nodelay(true)?;
-        let _held = Held { link: &self.link, connection };
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let _held = Held { carrier: self, connection, far: far.as_fd().try_clone_to_owned()? };
         if let Err(error) = self.hold_back(connection, &far) {
             *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             return Ok(());
@@ -212,21 +243,16 @@ impl Carrier {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
         // Whichever side ends first ends both: a client that wants no more must not be sent more.
-        let ended = tokio::select! {
+        tokio::select! {
             down = self.down(connection, far_read, near_write) => down,
             up = self.up(near_read, far_write) => up,
-        };
-        let unread = rustix::io::ioctl_fionread(&far)?;
-        if unread > 0 {
-            self.link.came_unasked(self.class, unread);
         }
-        ended
     }
 
     /// What the connection's buffer may hold is kept of the day's budget.
     fn hold_back(&self, connection: u64, far: &TcpStream) -> io::Result<()> {
         let bytes = rustix::net::sockopt::socket_recv_buffer_size(far)?;
-        self.link.hold_back(connection, self.class, bytes as u64).map_err(io::Error::other)
+        self.link.hold_back(connection, self.class, bytes as u64).map_err(|closed| self.is_cut(closed))
     }
 
     async fn connect(&self, connection: u64) -> io::Result<TcpStream> {
@@ -296,6 +322,12 @@ impl Carrier {
         let taking = self.link.take_for(self.class, bytes as u64);
         let taken = tokio::time::timeout(LONGEST_WAIT, taking).await;
         let taken = taken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        taken.map_err(io::Error::other)
+        taken.map_err(|closed| self.is_cut(closed))
+    }
+
+    /// The link cuts a connection off: its client must be able to tell that from an end.
+    fn is_cut(&self, closed: LinkClosed) -> io::Error {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert(self.class, closed);
+        io::Error::other(closed)
     }
 }

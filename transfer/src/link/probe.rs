@@ -23,6 +23,8 @@ const PROBE_BYTES: u64 = 500;
 const NO_ANSWER: Duration = Duration::from_secs(1);
 /// Whoever begins this asks for the first byte within this.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// How long the way to one upstream is measured after it was last asked, before another takes its place.
+const STAYS_FOR: Duration = Duration::from_secs(10);
 /// After a probe that failed.
 const PAUSE_WITHOUT_ANSWER: Duration = Duration::from_millis(500);
 
@@ -31,6 +33,8 @@ const PAUSE_WITHOUT_ANSWER: Duration = Duration::from_millis(500);
 pub(super) struct Probing {
     /// The upstream in use: all lie behind the one link of the college.
     target: Weak<NearEnd>,
+    /// When somebody last asked it for something.
+    asked: Option<Instant>,
     running: bool,
 }
 
@@ -41,7 +45,17 @@ pub(crate) fn watch(near_end: &Arc<NearEnd>) {
         return;
     }
     let mut probing = shared.probing.lock().unwrap_or_else(PoisonError::into_inner);
-    probing.target = Arc::downgrade(near_end);
+    let asked = Arc::downgrade(near_end);
+    let is_idle = probing.asked.is_none_or(|asked| asked.elapsed() >= STAYS_FOR);
+    if !probing.target.ptr_eq(&asked) {
+        if probing.target.strong_count() > 0 && !is_idle {
+            // Two at once: the one that is measured stays, since a way is told from another by nothing but its delay.
+            return;
+        }
+        probing.target = asked;
+        shared.governor().another_way();
+    }
+    probing.asked = Some(Instant::now());
     if !std::mem::replace(&mut probing.running, true) {
         tokio::spawn(run(shared.clone()));
     }
@@ -52,7 +66,6 @@ async fn run(shared: Arc<Shared>) {
         () = shared.stop.cancelled() => {}
         () = measure(&shared) => {}
     }
-    shared.probing.lock().unwrap_or_else(PoisonError::into_inner).running = false;
 }
 
 /// Probes until nobody fetches any more.
@@ -60,15 +73,18 @@ async fn measure(shared: &Shared) {
     let begun = Instant::now();
     let mut warm: Weak<NearEnd> = Weak::new();
     loop {
-        let rate = {
+        let (rate, target, near_end) = {
+            // Decided and said under one lock: whoever wants it measured from here on starts anew.
+            let mut probing = shared.probing.lock().unwrap_or_else(PoisonError::into_inner);
             let (governor, now) = (shared.governor(), shared.now());
-            if !governor.is_yielding() || (begun.elapsed() > FIRST_BYTE && !governor.is_busy(now)) {
+            let is_over = !governor.is_yielding() || (begun.elapsed() > FIRST_BYTE && !governor.is_busy(now));
+            let target = probing.target.clone();
+            let Some(near_end) = target.upgrade().filter(|_| !is_over) else {
+                probing.running = false;
                 return;
-            }
-            governor.rate(now).unwrap_or(u64::MAX)
+            };
+            (governor.rate(now).unwrap_or(u64::MAX), target, near_end)
         };
-        let target = shared.probing.lock().unwrap_or_else(PoisonError::into_inner).target.clone();
-        let Some(near_end) = target.upgrade() else { return };
         let asked = Instant::now();
         let answer = tokio::time::timeout(NO_ANSWER, ask(&near_end)).await;
         let rtt = asked.elapsed();

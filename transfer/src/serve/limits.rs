@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More files than this are never needed: each connection has two at most.
+/// More files than this are never needed: a connection of HTTP/1 has two, one of HTTP/2 up to seventeen.
 const OPEN_FILES: u64 = 65_536;
 
 /// The limits of a server. The defaults are those of a node of a large college.
@@ -77,6 +77,7 @@ pub(super) struct Place {
 impl Peers {
     /// A place for one more connection of `peer`, if it has fewer than `most`.
     pub(super) fn place(&self, peer: IpAddr, most: usize) -> Option<Place> {
+        let peer = one_machine(peer);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
         if *count >= most {
@@ -84,6 +85,14 @@ impl Peers {
         }
         *count += 1;
         Some(Place { peers: self.clone(), peer })
+    }
+}
+
+/// An address for the machine: a host has a whole network of 64 bits in IPv6.
+fn one_machine(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(peer) => IpAddr::V4(peer),
+        IpAddr::V6(peer) => IpAddr::V6((u128::from(peer) >> 64 << 64).into()),
     }
 }
 

@@ -43,7 +43,7 @@ use super::workers::Workers;
 /// How long to wait when a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Requests at once on one connection of HTTP/2, and bytes of each that wait to be sent.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 16;
 const STREAM_BYTES: usize = 128 << 10;
 /// A peer of HTTP/2 that does not answer a ping is gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
