@@ -115,6 +115,7 @@ fn catalogue(packages: u64, relations: Relations) -> Catalogue {
                 platform: Platform::any(),
                 requires: requires.clone(),
                 sequence,
+                showcase: None,
                 summary: text.clone(),
                 title: text,
                 version: format!("1.{sequence}").parse().unwrap(),

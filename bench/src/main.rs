@@ -10,11 +10,13 @@
 )]
 
 mod decide;
+mod fleet;
 mod install;
 mod metadata;
 mod pipeline;
 mod serve;
 mod soak;
+mod store;
 mod storm;
 mod wan;
 mod wan_bytes;
@@ -33,6 +35,8 @@ struct Cli {
 enum Bench {
     /// What deciding for 500 packages costs a workstation.
     Decide(decide::Arguments),
+    /// A morning of check-ins of 7,000 workstations at the origin.
+    Fleet(fleet::Arguments),
     /// Installing and updating a release that the node holds, beside tar, OSTree and dpkg with the same content.
     Install(install::Arguments),
     /// Bytes of a refresh in large catalogues, beside plain, gzip and zstd; the cost of verifying.
@@ -46,6 +50,8 @@ enum Bench {
     ServeStep(serve::Step),
     /// Half an hour of new releases, faults and load: a node's memory, files and disk stay flat.
     Soak(soak::Arguments),
+    /// What pages of the store cost with a thousand packages, and pictures for sixty browsers at once.
+    Store(store::Arguments),
     /// 80 workstations start within a minute and update five packages each, beside nginx.
     Storm(storm::Arguments),
     /// A room asks at once for a large object that its node does not hold, beside nginx.
@@ -65,6 +71,7 @@ enum Bench {
 fn main() {
     match Cli::parse().bench {
         Bench::Decide(arguments) => decide::run(&arguments),
+        Bench::Fleet(arguments) => fleet::run(&arguments),
         Bench::Install(arguments) => install::run(&arguments),
         Bench::Metadata(arguments) => metadata::run(&arguments),
         Bench::Pipeline(arguments) => pipeline::run(&arguments),
@@ -72,6 +79,7 @@ fn main() {
         Bench::ServeStep(step) => step.run(),
         Bench::Soak(arguments) => soak::run(&arguments),
         Bench::Wan(arguments) => wan::run(&arguments),
+        Bench::Store(arguments) => store::run(&arguments),
         Bench::Storm(arguments) => storm::run(&arguments),
         Bench::WanBytes(arguments) => wan_bytes::run(&arguments),
         Bench::WanBytesStep(step) => step.run(),

@@ -220,6 +220,7 @@ fn list(catalogue: &mut Targets, number: usize, version: u64) {
         platform: Platform::any(),
         requires: vec![],
         sequence: version,
+        showcase: None,
         summary: text("summary"),
         title: Text { fr: format!("Paquet {number}"), en: format!("Package {number}") },
         version: format!("{version}.0").parse().unwrap(),

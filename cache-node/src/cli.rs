@@ -111,6 +111,8 @@ pub enum Command {
     Link,
     /// Look the node over: room, alarms, upstreams, link, what is still to come. Exits with 1 when something needs a person.
     Doctor,
+    /// Print the college's code: workstations that are given it report what they are and do.
+    CollegeCode,
     /// Read everything the node holds, and say what is wrong.
     #[command(alias = "verify")]
     Fsck {

@@ -97,8 +97,13 @@ impl Disk {
 
     /// What was found less than [`LATELY`] ago, or is found now: for whoever asks often, and needs it roughly.
     pub(crate) fn room_lately(&self) -> io::Result<Room> {
+        self.room_within(LATELY)
+    }
+
+    /// What was found less than so long ago, or is found now.
+    pub(crate) fn room_within(&self, age: Duration) -> io::Result<Room> {
         let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match found.filter(|(when, _)| when.elapsed() < LATELY) {
+        match found.filter(|(when, _)| when.elapsed() < age) {
             Some((_, room)) => Ok(room),
             None => self.room(),
         }

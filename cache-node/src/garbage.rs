@@ -36,6 +36,7 @@ use mirabelle_transfer::Network;
 use serde::Serialize;
 
 use crate::index::leave_doubt;
+use crate::legacy;
 use crate::mirror::Obligations;
 use crate::site::Site;
 
@@ -177,7 +178,8 @@ impl Unowed {
     }
 }
 
-/// Removes releases that are not `pinned`, the cheapest to get again first, until `need` bytes are free or none is left; says
+/// Makes room: what was set aside as wrong, then files of legacy repositories, the least recently used first, then releases that are
+/// not `pinned`, the cheapest to get again first, until `need` bytes are free or none is left; says
 /// how many bytes that came to. Nothing, while somebody counts on objects.
 pub(crate) fn evict(
     site: &Site,
@@ -198,7 +200,15 @@ pub(crate) fn evict(
         approved.find(|entry| entry.digest == release.digest).map_or(0, |entry| entry.listing.download_size)
     };
     candidates.sort_by_key(|release| std::cmp::Reverse(price(release)));
+    // What nobody needs first, then what somebody else keeps a copy of.
     let mut freed = 0;
+    for (file, bytes) in old_files(&site.path("quarantine"), Instant::MAX).or_fail(what)? {
+        durable::remove_file(&file).or_fail(what)?;
+        freed += bytes;
+    }
+    if freed < need {
+        freed += legacy::evict(&site.path("legacy"), need - freed).or_fail(what)?;
+    }
     while freed < need
         && let Some(release) = candidates.pop()
     {

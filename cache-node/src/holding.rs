@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mirabelle_manifests::Digest;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// The releases under way.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
     releases: Mutex<HashMap<Digest, Arc<RwLock<()>>>>,
+    /// Somebody waits for a release that is being mirrored.
+    asked: Notify,
 }
 
 impl Holding {
@@ -20,7 +22,17 @@ impl Holding {
 
     /// Waits until it is not being mirrored, and keeps it so; several may.
     pub(crate) async fn wait(&self, release: Digest) -> OwnedRwLockReadGuard<()> {
-        self.lock_of(release).read_owned().await
+        let lock = self.lock_of(release);
+        if let Ok(guard) = lock.clone().try_read_owned() {
+            return guard;
+        }
+        self.asked.notify_one();
+        lock.read_owned().await
+    }
+
+    /// Until somebody waits for what is being mirrored: what is only worth having gives way to her.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     fn lock_of(&self, release: Digest) -> Arc<RwLock<()>> {

@@ -138,10 +138,14 @@ impl OnDemand {
         let Some(entry) = found.cloned() else { return Ok(false) };
         let (this, network) = (self.clone(), network.clone());
         let mut flight = self.manifests.join(entry.digest, move |_| async move {
+            let _mirrored = this.holding.wait(entry.digest).await;
             let _permit = this.transfers.acquire().await?;
             let what = || "cannot look at the manifests";
             if this.site.served().manifest(&entry).map_err(|failure| said(&failure))?.is_some() {
                 return Ok(());
+            }
+            if block_in_place(|| this.disk.room_lately())?.stage == Stage::Full {
+                return Err("the disk is full".into());
             }
             let mut failure: Cause = what().into();
             for fetcher in this.in_order() {
@@ -199,6 +203,10 @@ impl OnDemand {
             let streamed = Streamed { release, object, size, others };
             let growing = Growing { object, size };
             return Ok(streamed.fetch(&upstreams, &self.store, &partials, &source, growing, no_room).await?);
+        }
+        if no_room {
+            // Small ones come many at a time, and do not pass through: whoever wants them asks another day.
+            return Err("the disk is full".into());
         }
         let mut failure: Option<ObtainError> = None;
         for fetcher in upstreams {

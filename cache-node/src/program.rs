@@ -47,6 +47,8 @@ const HANDED_OVER: &str = "MIRABELLE_NODE_HANDED_OVER";
 const STARTS: u32 = 2;
 /// How long a release runs before it counts as come up, even if no upstream answers.
 pub(crate) const TRIAL: Duration = Duration::from_mins(5);
+/// What the node ends with to be started anew as another program: `EX_TEMPFAIL` (sysexits.h). The unit says what that means.
+pub(crate) const STARTS_ANEW: u8 = 75;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// `program.json`
@@ -70,9 +72,9 @@ struct Program {
 }
 
 /// Becomes the deployed program, if there is one and it deserves it; returns where it does not.
-pub(crate) fn hand_over(site: &Site) -> Result<(), Failure> {
+pub(crate) fn hand_over(site: &Site) {
     if std::env::var_os(HANDED_OVER).is_some() {
-        return Ok(());
+        return;
     }
     let mut kept = read(site);
     while let Some(mut program) = kept.current.take() {
@@ -81,25 +83,36 @@ pub(crate) fn hand_over(site: &Site) -> Result<(), Failure> {
             tracing::error!(release = %program.release.short(), "the new program is taken back: {why}");
             kept.quarantine.insert(program.release, Quarantine { since: Instant::now(), why });
             kept.current = kept.previous.take();
-            write(site, &kept)?;
+            keep_if_possible(site, &kept);
             continue;
         }
-        program.starts += 1;
         let path = path_of(site, program.release);
-        let genuine = fs::File::open(&path).and_then(|mut file| digest(&mut file));
-        let genuine = genuine.is_ok_and(|(found, _)| found == program.sha256);
-        kept.current = Some(program);
-        write(site, &kept)?;
-        if !genuine {
+        if !is_genuine(site, &program) {
+            // No start of it: it is taken out of the store again after the next sync.
             tracing::error!(program = %path.display(), "the deployed program is not what was approved, and is not started");
-            return Ok(());
+            return;
+        }
+        if !program.came_up {
+            program.starts += 1;
+            kept.current = Some(program);
+            if let Err(failure) = write(site, &kept) {
+                // Without counting, one that never comes up would be started for ever.
+                tracing::error!("the deployed program is not started\n{}", failure.render().trim_end());
+                return;
+            }
         }
         let error = Command::new(&path).args(std::env::args_os().skip(1)).env(HANDED_OVER, "1").exec();
         // It is not even a program: the next start counts it.
         tracing::error!(program = %path.display(), %error, "the deployed program cannot be started");
-        return Ok(());
+        return;
     }
-    Ok(())
+}
+
+/// A disk that cannot be written keeps no node from serving.
+fn keep_if_possible(site: &Site, kept: &Kept) {
+    if let Err(failure) = write(site, kept) {
+        tracing::error!("which program runs could not be kept\n{}", failure.render().trim_end());
+    }
 }
 
 /// The running program came up.
@@ -125,9 +138,33 @@ pub(crate) fn update(
     now: Instant,
 ) -> Result<bool, Failure> {
     let mut kept = read(site);
+    if let Some(current) = kept.current.as_ref().filter(|current| !is_genuine(site, current)) {
+        // The disk changed it.
+        let release = current.release;
+        let entry = network.catalogue.iter().find(|entry| entry.digest == release);
+        return Ok(entry.map(|entry| take_out(site, store, entry)).transpose()?.flatten().is_some());
+    }
     let Some(entry) = deployed(network, college, &kept, now)? else { return Ok(false) };
+    let Some(sha256) = take_out(site, store, &entry)? else { return Ok(false) };
+    let program = Program {
+        release: entry.digest,
+        sequence: entry.listing.sequence,
+        sha256,
+        starts: 0,
+        came_up: false,
+    };
+    let before = kept.current.replace(program).filter(|before| before.came_up);
+    kept.previous = before.or(kept.previous.take());
+    write(site, &kept)?;
+    sweep(site, &kept);
+    tracing::info!(version = %entry.listing.version, "a new program is in place, and the node is started anew");
+    Ok(true)
+}
+
+/// Puts the program of a release that is held in its place, and returns its digest; `None` if its manifest is not here.
+fn take_out(site: &Site, store: &ObjectStore, entry: &CatalogueEntry) -> Result<Option<Digest>, Failure> {
     let what = || format!("cannot become `{PACKAGE} {}`", entry.listing.version);
-    let Some(manifest) = site.served().manifest(&entry)? else { return Ok(false) };
+    let Some(manifest) = site.served().manifest(entry)? else { return Ok(None) };
     let release = SignedRelease::parse(&manifest).or_fail(what)?.release;
     let own = release.entries.iter().find(|own| own.path.as_str() == PROGRAM);
     let Some(Node::File { sha256, .. }) = own.map(|own| &own.node) else {
@@ -139,19 +176,12 @@ pub(crate) fn update(
         return Err(Failure::trust(format!("`{PROGRAM}` of release {} is damaged", entry.digest.short())));
     }
     durable::write_atomically_as(&path_of(site, entry.digest), &content, 0o755, None).or_fail(what)?;
-    let program = Program {
-        release: entry.digest,
-        sequence: entry.listing.sequence,
-        sha256: *sha256,
-        starts: 0,
-        came_up: false,
-    };
-    let before = kept.current.replace(program).filter(|before| before.came_up);
-    kept.previous = before.or(kept.previous.take());
-    write(site, &kept)?;
-    sweep(site, &kept);
-    tracing::info!(version = %entry.listing.version, "a new program is in place, and the node is started anew");
-    Ok(true)
+    Ok(Some(*sha256))
+}
+
+fn is_genuine(site: &Site, program: &Program) -> bool {
+    let file = fs::File::open(path_of(site, program.release));
+    file.and_then(|mut file| digest(&mut file)).is_ok_and(|(found, _)| found == program.sha256)
 }
 
 /// The release that this node should be, if it is not yet: decided as for any workstation, rings and brake among it.

@@ -106,7 +106,7 @@ pub(crate) fn read(path: &Path) -> Option<Complete> {
 }
 
 /// The node's key; made if there is none.
-fn identity(path: &Path) -> Result<SigningKey, Failure> {
+pub(crate) fn identity(path: &Path) -> Result<SigningKey, Failure> {
     let what = || format!("cannot use the key `{}`", path.display());
     if let Some(pem) = durable::read_if_present(path, MAX_FILE_BYTES).or_fail(what)? {
         return SigningKey::from_unsealed_pem(&String::from_utf8_lossy(&pem)).or_fail(what);

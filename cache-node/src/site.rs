@@ -12,6 +12,7 @@
 //!   state.json       what the last sync came to
 //!   link-ledger.json what the link was used for, day by day (`link.rs`); link.json  what it does now
 //!   running.json     the process that runs, while it does (`running.rs`)
+//!   fleet/           the college's code, machines that report, and what the origin does not have yet (`fleet/`)
 //!   wake-ups.json    workstations that are to be woken (`lan/wake_ups.rs`)
 //!   machines.json    workstations that can be woken (`lan/machines.rs`)
 //!   legacy/          files of legacy repositories (`legacy/store.rs`); delete it at will

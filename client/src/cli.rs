@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mirabelle_manifests::{Asker, MachineId, PackageName, RoomName, SiteId, Tag};
+use mirabelle_fleet::CollegeCode;
+use mirabelle_manifests::{Asker, Instant, MachineId, PackageName, RoomName, SiteId, Tag};
 use mirabelle_terminal::DocumentKind;
 
 use crate::discover::NodeSetting;
@@ -89,6 +90,20 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Keep a version on purpose until a day, going back to it if a newer one is here; without `--sequence`, keep it no longer.
+    Keep {
+        /// The package.
+        package: PackageName,
+        /// On whose behalf.
+        #[arg(long, value_enum, default_value = "administrator", hide = true)]
+        on_behalf_of: Behalf,
+        /// The release; `info` shows which there are.
+        #[arg(long, requires = "until")]
+        sequence: Option<u64>,
+        /// Until when, at most 400 days from now: afterwards the newest comes by itself.
+        #[arg(long, requires = "sequence")]
+        until: Option<Instant>,
+    },
     /// Bring this workstation to what the deployment says, and go on with what was interrupted.
     Update {
         /// Only these packages, and what they require.
@@ -152,6 +167,12 @@ pub enum Command {
     Verify,
     /// Fetch and put back what `verify` finds wrong.
     Repair,
+    /// Open the store in this desktop's browser, and stay for as long as it is used.
+    Store {
+        /// Print its address instead of opening a browser.
+        #[arg(long)]
+        print: bool,
+    },
     /// Start an application; what its launchers call.
     Run {
         /// The launcher, or the package.
@@ -200,6 +221,9 @@ pub struct Enroll {
     /// The repository's root metadata, brought here by a way that is trusted.
     #[arg(long)]
     pub trusted_root: PathBuf,
+    /// The college's code, as `mirabelle-node college-code` shows it: the agent then reports what this machine is and does.
+    #[arg(long)]
+    pub code: Option<CollegeCode>,
     /// The workstation's name; by default the one it gives itself.
     #[arg(long)]
     pub machine: Option<MachineId>,

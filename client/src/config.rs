@@ -15,6 +15,7 @@
 //! inhibit = ["systemd-inhibit", …]      # what holds shutdowns off while it runs
 //! idle = ["…"]                          # prints the seconds since somebody touched the machine
 //! teachers = ["teachers"]               # groups of the system whose members are teachers
+//! store-port = 8702                     # of the store, on the loopback; 0 takes a free one
 //! ```
 
 use std::collections::BTreeSet;
@@ -35,6 +36,8 @@ use crate::layout::Layout;
 const DISK_RESERVE: u64 = 2 << 30;
 /// How often the node is asked for what is new.
 const REFRESH_EVERY: Duration = Duration::from_mins(15);
+
+const STORE_PORT: u16 = 8702;
 
 /// A thousand workstations that ask more often than this would be an attack on their node.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
@@ -75,11 +78,18 @@ pub(crate) struct AgentConfig {
     pub(crate) idle: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) teachers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store_port: Option<u16>,
 }
 
 impl AgentConfig {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Where the store is, on the loopback. The provider knows the address that leads back to it, so it is the same everywhere.
+    pub(crate) fn store_port(&self) -> u16 {
+        self.store_port.unwrap_or(STORE_PORT)
     }
 
     /// How often the node is asked for what is new.

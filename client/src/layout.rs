@@ -20,6 +20,7 @@
 //!   locks/<name>/<id>               held, shared, by whoever runs the release
 //!   staging/                        trees being built
 //!   lock                            held by whoever changes anything
+//!   college.code                    what enrols this machine with its node; machine.key: its key; reports.json: what it has to say (`agent/reports.rs`)
 //!   agent.lock, agent.sock          the agent; what it keeps: `agent/kept.rs`
 //! ```
 //!
@@ -50,6 +51,11 @@ impl Layout {
 
     pub(crate) fn config(&self) -> PathBuf {
         self.root.join("client.toml")
+    }
+
+    /// What enrols this machine with its node.
+    pub(crate) fn college_code(&self) -> PathBuf {
+        self.root.join("college.code")
     }
 
     pub(crate) fn trust(&self) -> MetadataStore {

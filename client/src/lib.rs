@@ -30,4 +30,5 @@ mod release_tree;
 mod room;
 mod settings;
 mod state;
+mod store;
 mod transaction;

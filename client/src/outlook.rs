@@ -127,5 +127,6 @@ fn changes_at(situation: &Situation<'_>, decisions: &BTreeMap<PackageName, Decis
         Track::Pinned { until, .. } => until,
         Track::Newest => None,
     });
-    rings.chain(pins).filter(|instant| *instant > situation.now).min()
+    let kept = situation.state.kept.values().map(|keep| keep.until);
+    rings.chain(pins).chain(kept).filter(|instant| *instant > situation.now).min()
 }

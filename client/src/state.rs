@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::{Asker, Digest, InstalledRelease, MachineState, PackageName, Quarantine};
+use mirabelle_manifests::{Asker, Digest, InstalledRelease, Keep, MachineState, PackageName, Quarantine};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) asked: BTreeMap<PackageName, Asker>,
     /// Releases that failed here, by the digest of their manifest.
     pub(crate) quarantine: BTreeMap<Digest, Quarantine>,
+    /// Releases that somebody keeps here on purpose, until a day.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) kept: BTreeMap<PackageName, Keep>,
     /// Releases that were fetched ahead of the hour at which they may be installed: not swept.
     pub(crate) ahead: BTreeSet<Digest>,
     /// Native packages that count only once the machine was restarted.
@@ -61,6 +64,7 @@ impl State {
             asked: self.asked.clone(),
             held: current.held.clone(),
             quarantine: self.quarantine.clone(),
+            kept: self.kept.clone(),
         }
     }
 

@@ -23,7 +23,7 @@ use mirabelle_content::{ObjectStore, durable};
 use mirabelle_manifests::{
     ApprovedRelease, CatalogueEntry, Digest, Instant, MAX_MANIFEST_BYTES, PackageName,
 };
-use mirabelle_terminal::{Failure, OrFail, watch};
+use mirabelle_terminal::{Failure, OrFail, stage as say_stage, watch};
 use mirabelle_transfer::{Fetcher, HeldManifest, Network, ReleaseRequest, Stock};
 use tokio::task::spawn_blocking;
 
@@ -172,6 +172,7 @@ impl Executor<'_> {
         for (package, activation) in &plan.activate {
             let release = self.fetch(source, &activation.entry).await?;
             at("fetched")?;
+            say_stage("installing");
             brought.insert(package.clone(), self.stage(release, activation.is_automatic()).await?);
             at("staged")?;
         }

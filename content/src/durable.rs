@@ -22,6 +22,14 @@ pub fn fail_at(wanted: &str) {
     crate::faults::want(wanted);
 }
 
+/// How the names of files begin that are being written.
+const TEMPORARY: &str = ".new-";
+
+/// True for the name of a file that somebody is writing here, or was when she died.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
 /// Replaces `path` with `bytes`, or leaves it as it was.
 ///
 /// # Errors
@@ -60,7 +68,7 @@ fn replace(
     passes(Change::Takes).map_err(|e| naming(path, &e))?;
     fs::create_dir_all(directory)?;
     let mut temporary = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(TEMPORARY)
         .permissions(created_with)
         .tempfile_in(directory)
         .map_err(|e| naming(path, &e))?;

@@ -17,8 +17,10 @@ mod keyring;
 mod public;
 mod sealed;
 mod secret;
+mod written;
 
 pub use keyring::{Keyring, KeyringError, Quorum};
 pub use public::{KeyId, PublicKey, PublicKeyError, Signature};
 pub use sealed::{SealError, SealedKey, SealingCost};
 pub use secret::{Signer, SigningError, SigningKey, UnsealedKeyError};
+pub use written::{WrittenKey, WrittenKeyError};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{PackageName, Platform, Text, Version};
 use crate::release::{Relation, Release, release_target};
 use crate::tuf::{TargetFile, Targets};
-use crate::{Digest, Instant, TargetPath};
+use crate::{Digest, Instant, Showcase, TargetPath};
 
 /// What the catalogue says about a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Listing {
     pub requires: Vec<Relation>,
     /// Orders the package's releases on a platform.
     pub sequence: u64,
+    /// What a store shows of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub showcase: Option<Showcase>,
     /// What it is.
     pub summary: Text,
     /// Its name for people.
@@ -56,6 +59,7 @@ impl Listing {
             platform: release.platform.clone(),
             requires: release.behaviour.requires.clone(),
             sequence: release.sequence,
+            showcase: release.showcase.clone(),
             summary: release.summary.clone(),
             title: release.title.clone(),
             version: release.version.clone(),

@@ -24,18 +24,20 @@ mod parts;
 mod path;
 mod release;
 mod routes;
+mod showcase;
 mod template;
 
 pub use approval::{ApprovedRelease, Refusal, check_approval};
 pub use brake::{Brake, Pause};
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueError, Custom, Listing};
 pub use decide::{
-    Action, Asker, Decision, InstalledRelease, MachineState, Quarantine, Reason, Situation, Unresolvable,
+    Action, Asker, Decision, InstalledRelease, Keep, MachineState, Quarantine, Reason, Situation,
+    Unresolvable,
 };
 pub use deployment::{
     Assignment, AssignmentMode, Audience, Between, Clock, ClockError, Closeness, Day, Deployment,
-    DeploymentError, Groups, Holiday, Hours, Machine, Moment, Place, Ring, Rollout, Span, Timetable, Track,
-    Values,
+    DeploymentError, Groups, Holiday, Hours, Machine, Moment, Place, Ring, Rollout, SignIn, Span, Timetable,
+    Track, Values,
 };
 pub use digest::{Digest, DigestError, Hasher};
 pub use enrolment::{Enrolment, EnrolmentError, MAX_CODE_BYTES};
@@ -55,4 +57,8 @@ pub use release::{
     release_target,
 };
 pub use routes::{DeltaOffer, MAX_DELTA_OFFERS, MAX_ROUTES_BYTES, Routes};
+pub use showcase::{
+    MAX_ICON_BYTES, MAX_PAGE_BYTES, MAX_SCREENSHOT_BYTES, Media, MediaKind, PageFile, Screenshot, Showcase,
+    ShowcaseError, StorePage,
+};
 pub use template::{TemplateError, fill as fill_template};

@@ -69,6 +69,11 @@ pub fn sbom_path(digest: Digest) -> String {
     format!("sboms/{digest}.cdx.json")
 }
 
+/// `media/<digest>`: pictures and pages of the store
+pub fn media_path(digest: Digest) -> String {
+    format!("media/{digest}")
+}
+
 /// `objects/ab/cdef…`
 pub fn object_path(digest: Digest) -> String {
     format!("objects/{}", digest.fanned_out())

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::names::{MimeType, PackageName, Platform, SystemPath, Text, Version};
 use crate::tuf::SignError;
-use crate::{Digest, EntryPath, Json, TargetPath};
+use crate::{Digest, EntryPath, Json, Showcase, ShowcaseError, TargetPath};
 
 pub use self::behaviour::{
     Behaviour, Check, Detection, ExitCode, ExitMeaning, Installer, Permissions, PermissionsError, Relation,
@@ -80,6 +80,9 @@ pub struct Release {
     pub sbom: Option<Sbom>,
     /// Orders the releases of a package and platform.
     pub sequence: u64,
+    /// What a store shows of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub showcase: Option<Showcase>,
     /// What it is, in a sentence or three.
     pub summary: Text,
     /// Its name for people.
@@ -258,6 +261,9 @@ pub enum ReleaseError {
         /// What the bundle states.
         size: u64,
     },
+    /// Something that a store cannot show.
+    #[error("the store cannot show it")]
+    Showcase(#[from] ShowcaseError),
     /// More bytes than a release may have.
     #[error("the release unpacks to {0} bytes, more than 64 GiB")]
     Oversized(u64),
@@ -356,6 +362,7 @@ impl Release {
             platform: about.platform,
             sbom: None,
             sequence: about.sequence,
+            showcase: None,
             summary: about.summary,
             title: about.title,
             version: about.version,
@@ -367,6 +374,13 @@ impl Release {
     /// The release with this SBOM.
     pub fn with_sbom(self, sbom: Sbom) -> Result<Self, ReleaseError> {
         let release = Self { sbom: Some(sbom), ..self };
+        release.check()?;
+        Ok(release)
+    }
+
+    /// The release with this in the store.
+    pub fn with_showcase(self, showcase: Option<Showcase>) -> Result<Self, ReleaseError> {
+        let release = Self { showcase, ..self };
         release.check()?;
         Ok(release)
     }
@@ -414,6 +428,9 @@ impl Release {
         self.check_tree()?;
         self.check_content()?;
         self.check_launchers()?;
+        if let Some(showcase) = &self.showcase {
+            showcase.check()?;
+        }
         if (self.kind == Kind::Installer) != self.behaviour.installer.is_some() {
             return Err(ReleaseError::KindAndInstaller);
         }

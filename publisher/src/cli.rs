@@ -1,17 +1,20 @@
 //! The command line.
 
 mod deploy;
+mod fleet;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use mirabelle_identity::Person;
 use mirabelle_manifests::{Instant, PackageName, Platform, SiteId, Version};
 use mirabelle_terminal::{ByteCount, DocumentKind};
 use mirabelle_transfer::Upstream;
 
 pub use self::deploy::{Deploy, Deployable, For, When};
+pub use self::fleet::{FleetState, Machines, NodeCommand};
 use crate::key_location::KeyLocation;
 use crate::token::Algorithm;
 
@@ -84,6 +87,14 @@ pub enum Command {
     EnrolmentCode(EnrolmentCode),
     /// Serve the published tree over HTTP.
     Serve(Serve),
+    /// Which keys speak for the nodes of colleges.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// What machines are, and what they reported.
+    Machines(Machines),
+    /// What is kept of people: pseudonyms, and what each chose.
+    #[command(subcommand)]
+    Person(PersonCommand),
     /// Print the man page or shell completions.
     Print {
         /// Which.
@@ -504,10 +515,34 @@ pub struct EnrolmentCode {
     pub origin: Upstream,
 }
 
+/// What is kept of people.
+#[derive(Debug, Subcommand)]
+pub enum PersonCommand {
+    /// List the pseudonyms of whom something is kept.
+    List,
+    /// Print all that is kept of a person.
+    Export {
+        /// Her pseudonym: her own page in the store shows it.
+        person: Person,
+    },
+    /// Erase all that is kept of a person. An offline code of hers counts no more once `serve` is started again.
+    Erase {
+        /// Her pseudonym.
+        person: Person,
+    },
+}
+
 /// Serve.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The address to listen on; port 0 takes a free one. The address in use is printed.
     #[arg(long, default_value = "127.0.0.1:8700")]
     pub listen: SocketAddr,
+    /// Serve people as well: what teachers choose, offline codes, orders for rooms. The file of the key that signs those lists, made if
+    /// it is missing; its public half goes into the deployment's `sign-in`.
+    #[arg(long, value_name = "KEY")]
+    pub people: Option<PathBuf>,
+    /// Take the reports of machines as well, and keep them here: `embedded`, or `postgres://user:password@host/database`.
+    #[arg(long, env = "MIRABELLE_FLEET", value_name = "ENGINE", hide_env_values = true)]
+    pub fleet: Option<String>,
 }

@@ -29,6 +29,8 @@
 //! terminal = true
 //! ```
 //!
+//! What the store shows of it stands under `[store]` (`storefront.rs`).
+//!
 //! Besides, what it needs of a workstation and does to it: `requires`, `conflicts`, `[[check]]`, `[[setting]]` and
 //! `[installer]`, with the members that `manifests/src/release/behaviour.rs` gives them. `docs/RECIPES.md` has examples.
 
@@ -39,12 +41,13 @@ use mirabelle_content::archive::{Format, Limits, Selection, deb_control, unpack}
 use mirabelle_content::{SourceNode, Staging, digest, durable, scan_tree};
 use mirabelle_manifests::{
     Behaviour, Check, Description, Digest, EntryPath, Installer, Instant, Launcher, PackageName, PathPattern,
-    Platform, Relation, Setting, TemplateError, Text, Version, fill_template,
+    Platform, Relation, Setting, Showcase, TemplateError, Text, Version, fill_template,
 };
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Deserialize;
 
 use crate::sbom::{self, Component, Inventory};
+use crate::storefront::{Files, StoreTable};
 
 /// The most of a recipe.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -79,6 +82,7 @@ pub(crate) struct Recipe {
     #[serde(default)]
     setting: Vec<Setting>,
     installer: Option<Installer>,
+    store: Option<StoreTable>,
     /// Where relative paths start.
     #[serde(skip)]
     directory: PathBuf,
@@ -159,6 +163,13 @@ impl Recipe {
             .ok_or_else(|| Failure::usage(format!("the SBOM `{}` does not exist", path.display())))?;
         Inventory::parse(&bytes).or_fail(|| format!("cannot use the SBOM `{}`", path.display()))?;
         Ok(Some(bytes))
+    }
+
+    /// What the store shows of it, and the files that belong to that.
+    pub(crate) fn showcase(&self) -> Result<(Option<Showcase>, Files), Failure> {
+        let Some(store) = &self.store else { return Ok((None, Files::new())) };
+        let (showcase, files) = store.read(&self.directory)?;
+        Ok((Some(showcase), files))
     }
 
     /// What an SBOM can say about the sources.

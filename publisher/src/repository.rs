@@ -9,7 +9,7 @@
 //!   targets/…                the files those documents name, under their hashed names
 //!   submitted/<digest>/      releases waiting for approval, then for publication
 //!   public/                  what is served; written by `publish`, and by `deltas` what belongs to those
-//!     metadata/ targets/ bundles/ sboms/ routes/ deltas/ encoded/
+//!     metadata/ targets/ bundles/ sboms/ media/ routes/ deltas/ encoded/
 //!   delta-work/              scratch of making deltas; all of it can be deleted
 //!   lock                     held by whoever writes
 //! ```

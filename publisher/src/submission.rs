@@ -1,4 +1,4 @@
-//! Releases that were handed in: `submitted/<digest>/release.json`, `bundle.tar.zst` and `sbom.cdx.json`.
+//! Releases that were handed in: `submitted/<digest>/release.json`, `bundle.tar.zst`, `sbom.cdx.json` and `media/`.
 
 use std::path::{Path, PathBuf};
 

@@ -25,9 +25,11 @@ use mirabelle_content::archive::ArchiveError;
 use mirabelle_content::bundle::{BundleError, WriteError};
 use mirabelle_content::delta::EncodeError;
 use mirabelle_content::{ObjectError, StagingError, TreeError};
-use mirabelle_keys::{KeyringError, SealError, SigningError, UnsealedKeyError};
+use mirabelle_keys::{KeyringError, SealError, SigningError, UnsealedKeyError, WrittenKeyError};
 use mirabelle_manifests::tuf::{MetadataError, SignError};
-use mirabelle_manifests::{CatalogueError, DeploymentError, PackagerRefusal, Refusal, ReleaseError};
+use mirabelle_manifests::{
+    CatalogueError, DeploymentError, PackagerRefusal, Refusal, ReleaseError, ShowcaseError,
+};
 use mirabelle_transfer::{FetchError, ObtainError, RefreshError, StoreError, TufError};
 
 /// What sort of failure, and so the exit code.
@@ -211,7 +213,7 @@ impl Sounds for FetchError {
             | Self::NoRanges { .. } => Kind::Network,
             Self::TooLong { .. } => Kind::Trust,
             Self::LinkClosed { .. } => Kind::No,
-            Self::Client(_) => Kind::Machine,
+            Self::Client(_) | Self::NotSigned { .. } => Kind::Machine,
             Self::NotAPath { .. } => Kind::Usage,
             Self::Disk(error) => Sounds::kind(error),
         }
@@ -436,6 +438,7 @@ always! {
     PackagerRefusal => Trust,
     Refusal => Trust,
     ReleaseError => Trust,
+    ShowcaseError => Usage,
     mirabelle_manifests::NameError => Usage,
     mirabelle_manifests::PathError => Usage,
     mirabelle_manifests::tuf::DocumentError => Trust,
@@ -443,6 +446,8 @@ always! {
     mirabelle_keys::PublicKeyError => Usage,
     SigningError => Usage,
     UnsealedKeyError => Machine,
+    WrittenKeyError => Usage,
+    mirabelle_fleet::ReportError => Machine,
     serde_json::Error => Machine,
     tokio::task::JoinError => Machine,
     toml::de::Error => Usage,

@@ -17,9 +17,9 @@ mod ways;
 
 pub use config::{Layer, Setting, read_config, settings_table};
 pub use documents::{DocumentKind, print_document};
-pub use failure::{Failure, Kind, OrFail};
+pub use failure::{Failure, Kind, OrFail, Sounds};
 pub use output::Output;
-pub use progress::{Bar, watch};
+pub use progress::{Bar, PROGRESS_VARIABLE, Progress, stage, watch};
 pub use run::{runtime, start, stop_signal};
 pub use table::{ByteCount, ByteCountError, Table, bytes};
 pub use ways::ways;

@@ -17,6 +17,7 @@
 mod content;
 mod documents;
 mod drive;
+mod fleet;
 mod keys;
 mod mutate;
 
@@ -80,6 +81,16 @@ fn template() {
 #[test]
 fn enrolment() {
     Target::new("enrolment").with(documents::enrolment_code()).run(documents::enrolment);
+}
+
+#[test]
+fn report() {
+    Target::new("report").with(fleet::signed_report()).run(fleet::report);
+}
+
+#[test]
+fn signature_input() {
+    Target::new("signature-input").with(fleet::signature_input()).run(fleet::signature);
 }
 
 #[test]

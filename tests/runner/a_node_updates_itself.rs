@@ -37,7 +37,7 @@ fn a_new_node_takes_over_and_one_that_does_not_come_up_is_taken_back() {
     let first = node(&world, 1);
     deploy(&world, &first);
     let college = world.college("57001");
-    assert_eq!(run_until_it_ends(college), Some(0), "it is to be another");
+    assert_eq!(run_until_it_ends(college), Some(75), "it is to be started anew as another");
     assert_eq!(program(college)["current"]["came_up"], false);
     let mark = college.node_root().join("../../ran-1");
     assert!(!mark.exists());
@@ -53,24 +53,31 @@ fn a_new_node_takes_over_and_one_that_does_not_come_up_is_taken_back() {
     // One that cannot even start; and no workstation is offered a node.
     deploy(&world, &App::new("mirabelle-node", 2).file("bin/mirabelle-node", "#!/bin/sh\nexit 3\n"));
     let college = world.college("57001");
-    assert_eq!(run_until_it_ends(college), Some(0), "it is to be another");
+    assert_eq!(run_until_it_ends(college), Some(75), "it is to be started anew as another");
     assert_eq!([run_until_it_ends(college), run_until_it_ends(college)], [Some(3), Some(3)]);
-    fs::remove_file(college.node_root().join("../../ran-1")).unwrap();
+    let mark_of_first = college.node_root().join("../../ran-1");
+    fs::remove_file(&mark_of_first).unwrap();
     college.start_node();
-    assert!(college.node_root().join("../../ran-1").exists(), "the one before runs again");
+    assert!(mark_of_first.exists(), "the one before runs again");
     let kept = program(college);
     assert_eq!(kept["current"]["came_up"], true, "{kept}");
     assert_eq!(kept["quarantine"].as_object().unwrap().len(), 1, "{kept}");
     let refreshed = college.workstation(0).run(["--json", "refresh"]).succeeds().json();
     assert_eq!(refreshed["pending"].as_array().map(Vec::len), Some(0), "{refreshed}");
 
-    // Somebody changes the program on the disk: it is not started, and the machine's own runs.
+    // Somebody changes the program on the disk: it is not started, and comes out of the store again.
     college.stop_node();
     let release = kept["current"]["release"].as_str().unwrap();
     let path = college.node_root().join("programs").join(release).join("mirabelle-node");
+    let content = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, "#!/bin/sh\nexit 9\n").unwrap();
+    fs::remove_file(&mark_of_first).unwrap();
+    assert_eq!(run_until_it_ends(college), Some(75), "the machine's own program puts it right");
+    assert!(!mark_of_first.exists());
+    assert_eq!(fs::read(&path).unwrap(), content);
     college.start_node();
+    assert!(mark_of_first.exists());
     college.stop_node();
     run(college.node_command().arg("fsck")).succeeds();
 }

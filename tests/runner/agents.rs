@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use mirabelle_tests::{Workstation, World};
+use mirabelle_tests::{Workstation, World, with_clock};
 use serde_json::Value;
 
 /// No agent is waited for longer than this, on any machine that can run the tests at all.
@@ -26,14 +26,10 @@ impl Agent {
 
     /// The same with another program, as the service manager would start it.
     pub(crate) fn start_program(program: &Path, root: &Path, clock: Option<&str>) -> Self {
-        let mut command = match clock {
-            Some(clock) => {
-                let mut command = Command::new("faketime");
-                command.args(["-f", &offset(clock)]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut command = Command::new(program);
+        if let Some(clock) = clock {
+            command = with_clock(&offset(clock), &command);
+        }
         let log = fs::File::create(root.join("agent.log")).unwrap().into_file();
         command.arg("--root").arg(root).arg("agent").env("MIRABELLE_LOG", "info").env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

@@ -95,12 +95,15 @@ fn a_node_and_its_workstations_fetch_the_difference() {
     assert_eq!(college.workstation(0).launch("hello", &[]).succeeds().stdout, "hello 2.0\n");
     college.workstation(0).run(["verify"]).succeeds();
 
-    // Once the release it leads to is no longer owed, the node drops it.
+    // It stays as long as the release it leads to is the one before what is owed; then the node drops it.
     world.release(&app(3));
     let two = releases(&world)[1];
     let college = world.college("57001");
     let kept = college.node_root().join(format!("served/deltas/{two}"));
+    college.sync();
     assert!(kept.exists());
+    world.release(&app(4));
+    let college = world.college("57001");
     college.sync();
     assert!(!kept.exists());
 }

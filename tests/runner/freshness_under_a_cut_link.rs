@@ -1,7 +1,10 @@
 //! A college that is cut off goes on with what it knew, for as long as root grants and no longer, and says so; a clock that
 //! is wrong opens no door, and leaves nothing broken once it is set.
 
-use mirabelle_tests::{App, Fault, Outcome, World, run};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mirabelle_tests::{App, Fault, Outcome, World, run, with_clock};
 
 /// A college whose first workstation knows `hello` 2, has 1, and whose second knows nothing.
 fn world() -> World {
@@ -20,12 +23,7 @@ fn world() -> World {
 /// Runs a workstation's command with its clock set: `+20d`, or a date.
 fn at(world: &mut World, workstation: usize, clock: &str, arguments: &[&str]) -> Outcome {
     let command = world.college("57001").workstation(workstation).command();
-    run(std::process::Command::new("faketime")
-        .args(["-f", clock])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .args(arguments)
-        .env_remove("MIRABELLE_LOG"))
+    run(with_clock(clock, &command).args(arguments).env_remove("MIRABELLE_LOG"))
 }
 
 #[test]
@@ -43,11 +41,7 @@ fn what_was_known_is_installed_within_the_grace_and_not_beyond() {
 
     // The node says since when, and goes on serving.
     let node = world.college("57001").node_command();
-    let status = run(std::process::Command::new("faketime")
-        .args(["-f", "+20d"])
-        .arg(node.get_program())
-        .args(node.get_args())
-        .args(["--json", "status"]));
+    let status = run(with_clock("+20d", &node).args(["--json", "status"]));
     let status = status.succeeds().json();
     assert_eq!(status["stale"], true);
     assert!(status["stale_since"].is_string());
@@ -98,6 +92,40 @@ fn a_refresh_that_was_cut_leaves_what_was_complete_before() {
     world.college("57001").workstation(0).run(["update"]).succeeds();
     let said = world.college("57001").workstation(0).launch("hello", &[]).succeeds().stdout;
     assert_eq!(said, "hello 3.0\n");
+}
+
+#[test]
+fn whoever_reads_while_a_refresh_is_under_way_reads_one_of_both() {
+    let mut world = world();
+    let over = AtomicBool::new(false);
+    let commands: Vec<_> = (0..2).map(|_| world.college("57001").workstation(0).command()).collect();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = commands
+            .iter()
+            .map(|command| {
+                scope.spawn(|| {
+                    let mut reads = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        run(Command::new(command.get_program())
+                            .args(command.get_args())
+                            .args(["search", "hello"]))
+                        .succeeds();
+                        reads += 1;
+                    }
+                    reads
+                })
+            })
+            .collect();
+        for _ in 0..8 {
+            world.publish();
+            world.college("57001").sync();
+            world.college("57001").workstation(0).run(["refresh"]).succeeds();
+        }
+        over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 8);
+        }
+    });
 }
 
 #[test]

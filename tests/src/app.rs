@@ -12,6 +12,10 @@ pub struct App {
     files: Vec<(String, Vec<u8>)>,
     launcher: String,
     recipe: String,
+    /// Files beside the recipe: what the store shows.
+    beside: Vec<(String, Vec<u8>)>,
+    titles: Option<[String; 4]>,
+    categories: Vec<String>,
 }
 
 impl App {
@@ -24,6 +28,9 @@ impl App {
             files: vec![(format!("bin/{name}"), hello.into_bytes())],
             launcher: String::new(),
             recipe: String::new(),
+            beside: Vec::new(),
+            titles: None,
+            categories: Vec::new(),
         }
     }
 
@@ -62,6 +69,27 @@ impl App {
         self
     }
 
+    /// With this file beside its recipe.
+    #[must_use]
+    pub fn beside(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.beside.push((name.to_owned(), content.into()));
+        self
+    }
+
+    /// With these names and summaries, each in French and in English.
+    #[must_use]
+    pub fn titled(mut self, title: [&str; 2], summary: [&str; 2]) -> Self {
+        self.titles = Some([title[0], title[1], summary[0], summary[1]].map(ToOwned::to_owned));
+        self
+    }
+
+    /// In this category of the store.
+    #[must_use]
+    pub fn categorised(mut self, category: &str) -> Self {
+        self.categories.push(category.to_owned());
+        self
+    }
+
     /// With `old` in its tables replaced by `new`.
     #[must_use]
     pub fn replaced(mut self, old: &str, new: &str) -> Self {
@@ -97,7 +125,13 @@ impl App {
             fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }
         let recipe = directory.join("recipe.toml");
-        let Self { name, sequence, launcher, recipe: tables, .. } = self;
+        for (name, content) in &self.beside {
+            fs::write(directory.join(name), content).unwrap();
+        }
+        let Self { name, sequence, launcher, recipe: tables, categories, .. } = self;
+        let own =
+            [format!("Essai {name}"), format!("Test {name}"), "Dit bonjour".into(), "Says hello".into()];
+        let [title_fr, title_en, fr, en] = self.titles.clone().unwrap_or(own);
         let text = format!(
             r#"
 name = "{name}"
@@ -105,14 +139,15 @@ version = "{sequence}.0"
 sequence = {sequence}
 platform = "any"
 licence = "MIT"
-title = {{ fr = "Essai {name}", en = "Test {name}" }}
-summary = {{ fr = "Dit bonjour", en = "Says hello" }}
+categories = {categories:?}
+title = {{ fr = "{title_fr}", en = "{title_en}" }}
+summary = {{ fr = "{fr}", en = "{en}" }}
 [[source]]
 path = "tree"
 kind = "directory"
 [[launcher]]
 name = "{name}"
-title = {{ fr = "Essai {name}", en = "Test {name}" }}
+title = {{ fr = "{title_fr}", en = "{title_en}" }}
 command = ["{{release}}/bin/{name}"]
 terminal = true
 {launcher}

@@ -29,9 +29,21 @@ pub fn get(server: &str, path: &str, headers: &str) -> Answer {
 /// # Errors
 /// Those of the connection; a body that is shorter than its head says is one.
 pub fn try_get(server: &str, path: &str, headers: &str) -> io::Result<Answer> {
+    exchange(server, "GET", path, headers, b"")
+}
+
+/// One `POST` of `body` to a path below a server's address, with these header lines, each of which ends in CR LF.
+pub fn post(server: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+    let headers = format!("{headers}Content-Length: {}\r\n", body.len());
+    exchange(server, "POST", path, &headers, body).unwrap()
+}
+
+fn exchange(server: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<Answer> {
     let host = server.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(host)?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n")?;
+    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n")?;
+    // Whoever refuses it need not hear it to its end.
+    let _ = stream.write_all(body);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");

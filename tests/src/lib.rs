@@ -24,17 +24,25 @@
 )]
 
 mod app;
+mod browser;
+mod clock;
 mod hostile;
 mod http;
+mod postgres;
 mod process;
 mod programs;
+mod samples;
 mod wan;
 mod world;
 
 pub use app::App;
+pub use browser::{Browser, Provider, as_somebody};
+pub use clock::with_clock;
 pub use hostile::{Hostile, Lie};
-pub use http::{Answer, get, try_get};
+pub use http::{Answer, get, post, try_get};
+pub use postgres::Postgres;
 pub use process::{Outcome, Running, run, run_within};
 pub use programs::Programs;
+pub use samples::{many, sample, sample_policy, samples};
 pub use wan::{Fault, Rate, Wan, mbit};
 pub use world::{Approved, College, PASSPHRASE, Workstation, World, WorldBuilder};

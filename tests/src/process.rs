@@ -142,6 +142,7 @@ fn cpu_time(pid: u32) -> Duration {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    said: serde_json::Value,
     address: String,
 }
 
@@ -152,15 +153,21 @@ impl Running {
         let mut child = log.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut text = String::new();
-        let address = loop {
+        let said = loop {
             let line = lines.next().unwrap_or_else(|| panic!("{command:?} ended without an address: {text}"));
             text.push_str(&line.unwrap());
             if let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) {
-                break json["address"].as_str().unwrap().to_owned();
+                break json;
             }
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let address = said["address"].as_str().unwrap().to_owned();
+        Self { child, said, address }
+    }
+
+    /// All that it reported.
+    pub fn said(&self) -> &serde_json::Value {
+        &self.said
     }
 
     /// Where it listens: `http://127.0.0.1:40123/`.

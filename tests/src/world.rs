@@ -20,6 +20,8 @@ pub struct WorldBuilder {
     directory: Option<PathBuf>,
     bins: Option<u8>,
     deltas: bool,
+    people: bool,
+    fleet: Option<String>,
     colleges: Vec<CollegePlan>,
 }
 
@@ -80,6 +82,20 @@ impl WorldBuilder {
         self
     }
 
+    /// With an origin that serves people too.
+    #[must_use]
+    pub fn people(mut self) -> Self {
+        self.people = true;
+        self
+    }
+
+    /// With an origin that takes the reports of machines, and keeps them in this engine: `embedded`, or a `PostgreSQL`'s address.
+    #[must_use]
+    pub fn fleet(mut self, engine: &str) -> Self {
+        self.fleet = Some(engine.to_owned());
+        self
+    }
+
     /// With a college. What follows is about it.
     #[must_use]
     pub fn college(mut self, code: &str) -> Self {
@@ -131,7 +147,7 @@ impl WorldBuilder {
             None => copy_tree(template(), &directory),
             Some(bits) => initialise(&directory, &["--bins", &bits.to_string()]),
         }
-        let origin = serve(&directory);
+        let origin = serve(&directory, self.people, self.fleet.as_deref());
         let mut world =
             World { origin, deltas: self.deltas, colleges: Vec::new(), _temporary: temporary, directory };
         for plan in self.colleges {
@@ -167,8 +183,16 @@ fn publisher(directory: &Path) -> Command {
     command
 }
 
-fn serve(directory: &Path) -> Running {
-    Running::start(publisher(directory).args(["--json", "serve", "--listen", "127.0.0.1:0"]))
+fn serve(directory: &Path, people: bool, fleet: Option<&str>) -> Running {
+    let mut command = publisher(directory);
+    command.args(["--json", "serve", "--listen", "127.0.0.1:0"]);
+    if people {
+        command.args(["--people", "keys/people.key"]);
+    }
+    if let Some(engine) = fleet {
+        command.args(["--fleet", engine]);
+    }
+    Running::start(&mut command)
 }
 
 /// Copies a tree of small files.
@@ -207,6 +231,16 @@ impl World {
         self.path("repository/public/metadata/1.root.json")
     }
 
+    /// The public half of the key that signs lists of people, as the deployment names it.
+    pub fn rights_key(&self) -> &serde_json::Value {
+        &self.origin.said()["rights_key"]
+    }
+
+    /// The origin's process.
+    pub fn origin_process(&self) -> &Running {
+        &self.origin
+    }
+
     /// Where the origin serves.
     pub fn origin(&self) -> &str {
         self.origin.address()
@@ -243,9 +277,27 @@ impl World {
         self.publisher(["approve", &app.label()].into_iter().chain(keys)).succeeds();
     }
 
+    /// Submits and approves all of these at once.
+    pub fn approve_all(&self, apps: &[App]) {
+        for app in apps {
+            self.submit(app);
+        }
+        let labels: Vec<String> = apps.iter().map(App::label).collect();
+        let keys = ["--key", "keys/approver-1.key", "--key", "keys/approver-2.key"].map(ToOwned::to_owned);
+        self.publisher(["approve".to_owned()].into_iter().chain(labels).chain(keys)).succeeds();
+    }
+
     /// Deploys `app` to `colleges`.
     pub fn deploy(&self, app: &App, colleges: &str) {
         let arguments = ["deploy", &app.label(), "--colleges", colleges, "--key", "keys/operator-1.key"];
+        self.publisher(arguments).succeeds();
+    }
+
+    /// Signs this deployment, written as TOML.
+    pub fn deploy_policy(&self, policy: &str) {
+        let path = self.path("policy.toml");
+        fs::write(&path, policy).unwrap();
+        let arguments = ["deploy", "--policy", path.to_str().unwrap(), "--key", "keys/operator-1.key"];
         self.publisher(arguments).succeeds();
     }
 

@@ -13,6 +13,7 @@
 //! waits for its turn before it asks, and one that finds the link closed ends at once, and is not repeated.
 
 mod error;
+mod exchange;
 mod object;
 
 use std::io;
@@ -29,6 +30,7 @@ use reqwest::{Response, StatusCode};
 
 use self::error::is_retryable_status;
 pub use self::error::{Broken, FetchError};
+pub use self::exchange::{Reply, Sent, SignedBody, plain_client};
 pub(crate) use self::object::ObjectPartials;
 use crate::encoding::{self, Encoding};
 use crate::link::{Class, Link, LinkClosed, NearEnd, NearEndError, Priority, base_of, watch};
@@ -206,20 +208,6 @@ impl Fetcher {
         match self.whole(Class::Metadata, &url, limit, &[]).await? {
             (plain, None) => Ok(plain),
             (_, Some(_)) => Err(FetchError::Undecodable { url: url.to_string(), source: fault }),
-        }
-    }
-
-    /// Sends a small JSON document, once: whoever sends it can do without.
-    pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<(), FetchError> {
-        let url = self.upstream.url(path)?;
-        let sending = async {
-            let client = self.turn(&url, Class::Metadata).await?;
-            let request = client.post(url.clone()).header("content-type", "application/json").body(json);
-            self.answer(&url, Class::Metadata, request).await
-        };
-        match sending.await {
-            Ok(_) => Ok(()),
-            Err(Attempt::Final(error) | Attempt::Failed { error, .. }) => Err(error),
         }
     }
 

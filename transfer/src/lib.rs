@@ -9,9 +9,13 @@
 //! - [`ReleaseRequest`] plans the cheapest way to a release from what is held, deltas among it, explains it, and goes it.
 //! - [`ObtainPlan`] says what of a known release is missing and which route gets it; [`ObtainPlan::execute`] gets it.
 //! - [`flight`]: one transfer that feeds everybody who waits for it.
+//! - [`people`]: what a node and an origin keep of people, and how they learn the keys of whoever signs them in.
+//! - [`reports`]: what machines say of themselves, on its way to the origin.
 //! - [`serve`] gives out files of a directory.
 
 pub mod flight;
+pub mod people;
+pub mod reports;
 pub mod serve;
 
 mod encoding;
@@ -26,8 +30,11 @@ mod retry;
 mod tuf_client;
 
 pub use encoding::EncodedForms;
-pub use fetch::{Broken, FetchError, Fetcher, Meter, Upstream};
-pub use link::{Bucket, Closed, Limits, Link, LinkClosed, LinkReport, LinkState, Priority, Rate, RateRule};
+pub use fetch::{Broken, FetchError, Fetcher, Meter, Reply, Sent, SignedBody, Upstream, plain_client};
+pub use link::{
+    Bucket, Closed, Limits, Link, LinkClient, LinkClientError, LinkClosed, LinkReport, LinkState, Priority,
+    Rate, RateRule,
+};
 pub use metadata_store::{MetadataStore, StoreError};
 pub use network::{
     Network, RefreshError, fetch_release, is_unchanged, kept_network, refresh, refresh_or_keep,

@@ -84,6 +84,11 @@ impl MetadataStore {
         }))
     }
 
+    /// Tells whether another refresh has come to its end meanwhile.
+    pub(crate) fn last_complete_timestamp(&self) -> Option<Vec<u8>> {
+        self.last_complete().ok()??.read(&RoleName::timestamp()).ok()?
+    }
+
     /// Takes note that what these roles and the targets hold is the whole of timestamp `version`.
     pub(crate) fn keep_complete(&self, version: u64, roles: &[RoleName]) -> io::Result<()> {
         let set = self.complete_set(version);
@@ -106,10 +111,14 @@ impl MetadataStore {
             let entry = entry?;
             link(&entry.path(), &new.join("targets").join(entry.file_name()))?;
         }
+        // Whoever reads an older set meanwhile finds all of it, or nothing.
+        let removed = self.directory.join("complete").join(".removed");
         for older in self.complete_sets()? {
-            durable::remove_tree(&self.complete_set(older))?;
+            durable::remove_tree(&removed)?;
+            durable::rename(&self.complete_set(older), &removed)?;
         }
-        durable::rename(&new, &set)
+        durable::rename(&new, &set)?;
+        durable::remove_tree(&removed)
     }
 
     fn complete_set(&self, version: u64) -> PathBuf {

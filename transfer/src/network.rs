@@ -14,6 +14,9 @@ use crate::fetch::{FetchError, Fetcher};
 use crate::metadata_store::MetadataStore;
 use crate::tuf_client::{MAX_STATED_BYTES, Repository, TufClient, TufError};
 
+/// How often kept metadata is read, where a refresh replaces it each time meanwhile.
+const MAX_READS: u32 = 4;
+
 /// What the network's signed metadata says, verified at one moment.
 #[derive(Debug)]
 pub struct Network {
@@ -169,11 +172,23 @@ pub async fn refresh_or_keep(
     }
 }
 
-/// Reads what the last refresh left in `store`, without asking anybody, within its grace.
+/// Reads what the last refresh left in `store`, without asking anybody, within its grace. Another process may be refreshing it.
 pub async fn kept_network(store: &MetadataStore, now: Instant) -> Result<Network, RefreshError> {
+    let mut attempt = 1;
+    loop {
+        let complete = store.last_complete_timestamp();
+        match read_kept_or_before(store, now).await {
+            // Whoever reads while a refresh comes to its end finds half of each: what is there now is whole.
+            Err(_) if attempt < MAX_READS && store.last_complete_timestamp() != complete => attempt += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn read_kept_or_before(store: &MetadataStore, now: Instant) -> Result<Network, RefreshError> {
     match read_kept(store, now).await {
         Ok(network) => Ok(network),
-        // A refresh that was cut left something newer half here.
+        // A refresh that was cut, or is under way, left something newer half here.
         Err(error) => match store.last_complete()? {
             // It is no earlier than whatever of the newer one was verified.
             Some(before) => {

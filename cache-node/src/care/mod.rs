@@ -33,6 +33,8 @@ use crate::site::Site;
 
 /// How often the node looks whether somebody must know something.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How old what is known of the room may be: where there is a quota, looking reads every folder.
+const LOOK_AT_DISK_EVERY: Duration = Duration::from_mins(15);
 /// How often the disk is asked how it is.
 const ASK_DISK_EVERY: Duration = Duration::from_hours(12);
 /// A node that was not complete, or did not understand its upstream, for this many hours should be looked at.
@@ -99,7 +101,7 @@ impl Care {
             homeless.map(|task| format!("{} {}", task.package, task.version)).collect();
         if !homeless.is_empty() {
             alarms.push(Alarm::NoRoom { releases: homeless });
-        } else if self.disk.room().is_ok_and(|room| room.stage >= Stage::Cramped) {
+        } else if self.disk.room_within(LOOK_AT_DISK_EVERY).is_ok_and(|room| room.stage >= Stage::Cramped) {
             alarms.push(Alarm::LittleRoom);
         }
         let scrubbed = read_scrubbed(&self.site.path("scrub.json"));

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod college_code;
 mod config;
 mod doctor;
 mod drain;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             runtime()?.block_on(routes::run(&context, &question))
         }
         Command::Link => runtime()?.block_on(link::run(&context)),
+        Command::CollegeCode => college_code::run(&context),
         Command::Status => status::run(&context),
         Command::Fsck { repair } => runtime()?.block_on(fsck::run(&context, repair)),
         Command::Gc { dry_run } => runtime()?.block_on(gc::run(&context, dry_run)),

@@ -91,6 +91,8 @@ fn text(node: &Node, now: Instant) -> Result<String, std::fmt::Error> {
     let alarms = raised.into_keys().map(|alarm| (vec![("alarm", alarm)], 1));
     figures.each("alarm", "1 for each alarm that is on", alarms);
 
+    let waiting = node.fleet.reports_waiting() as u64;
+    figures.put("reports_waiting", "Batches of reports that the origin does not have yet", waiting);
     if let Ok(room) = node.disk.room_lately() {
         figures.put("disk_left_bytes", "Bytes that may still be used", room.left);
         figures.put("disk_capacity_bytes", "Bytes that could be used if nothing were held", room.capacity);

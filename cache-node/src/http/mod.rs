@@ -6,10 +6,13 @@
 //! | `/deltas/…` | `served/`: deltas that releases came here by |
 //! | `/objects/ab/cdef…` | the object store; compressed for whoever accepts zstd |
 //! | of an approved release, and not here | fetched while whoever asks waits (`on_demand.rs`) |
+//! | `/media/<sha256>` | what the store shows of approved releases (`media.rs`) |
 //! | `/complete.json` | what the node states that it holds (`proof.rs`) |
 //! | `/` | a page for whoever stands in front of the node (`page.rs`) |
 //! | `/status` | the same as JSON: `state.json`, what is on, what is to come |
 //! | `/metrics` | the same for Prometheus (`metrics.rs`) |
+//! | `/person`, `/rights.json`, `/identity/…`, `/orders…`, `/estimate/…` | people and their rooms (`people/`) |
+//! | `/fleet/<college>/…` | POST: what machines say of themselves (`fleet/`) |
 //! | `/wake-ups` | POST: a workstation asks to be woken (`lan/wake_ups.rs`) |
 //! | `/legacy/<name>/…` | a legacy repository, pulled through (`legacy/`) |
 //! | `/healthz` | 200 while the process answers |
@@ -35,18 +38,20 @@ use mirabelle_transfer::flight::FlightError;
 use mirabelle_transfer::serve::{
     Body, Naming, ServeStats, body, file_of, problem, serve_document, serve_file, serve_growing, serve_object,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::seen::Seen;
 use crate::care::Alarms;
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::index::leave_doubt;
+use crate::fleet::Fleet;
 use crate::lan::{MAX_REQUEST_BYTES, WakeUpError, Waking};
 use crate::legacy::Legacy;
 use crate::link::timetable;
+use crate::media::Media;
 use crate::mirror::{Current, read_health, read_plan};
 use crate::on_demand::{Object, OnDemand};
+use crate::people::People;
 use crate::site::Site;
 
 /// How long a request's body may take.
@@ -59,6 +64,9 @@ pub(crate) struct Node {
     pub(crate) waking: Arc<Waking>,
     pub(crate) legacy: Legacy,
     pub(crate) on_demand: Arc<OnDemand>,
+    pub(crate) media: Arc<Media>,
+    pub(crate) people: Arc<People>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) link: Arc<Link>,
     pub(crate) served: watch::Receiver<Current>,
     pub(crate) disk: Disk,
@@ -66,8 +74,6 @@ pub(crate) struct Node {
     pub(crate) alarms: Arc<Alarms>,
     /// Whoever asked lately.
     pub(crate) seen: Seen,
-    /// Told when something was found that the mirror should look at.
-    pub(crate) look: Arc<Notify>,
 }
 
 impl Node {
@@ -76,6 +82,7 @@ impl Node {
         let mut shown = serde_json::to_value(&state).unwrap_or_default();
         shown["college"] = self.config.college.to_string().into();
         shown["stale"] = state.is_stale(now).into();
+        shown["reports_waiting"] = self.fleet.reports_waiting().into();
         shown["alarms"] = serde_json::to_value(self.alarms.raised()).unwrap_or_default();
         shown["plan"] = serde_json::to_value(read_plan(&site.path("plan.json"))).unwrap_or_default();
         shown["upstreams"] =
@@ -102,6 +109,14 @@ pub(crate) async fn answer(node: Arc<Node>, peer: SocketAddr, request: Request<I
     if request.uri().path() == "/wake-ups" {
         return ask_to_be_woken(&node.waking, request).await;
     }
+    let request = match node.people.answer(request).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
+    let request = match node.fleet.answer(request).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
     let (method, headers) = (request.method(), request.headers());
     if let Some(asked) = request.uri().path().strip_prefix("/legacy/") {
         return node.legacy.answer(method, headers, asked, request.uri().query()).await;
@@ -126,6 +141,10 @@ pub(crate) async fn answer(node: Arc<Node>, peer: SocketAddr, request: Request<I
                 return object_on_demand(&node, method, headers, object).await;
             }
             response
+        }
+        Some(("media", name)) => {
+            let Ok(digest) = name.parse() else { return not_here() };
+            node.media.answer(digest).await.unwrap_or_else(|error| did_not_come(&error))
         }
         Some(("deltas", _)) => {
             serve_file(method, headers, &site.served().path(path.as_str()), Naming::Immutable).await
@@ -166,13 +185,8 @@ async fn object_on_demand(
     match node.on_demand.object(object).await {
         Ok(Object::Here) => serve_object(method, headers, &site.objects_read_only(), object).await,
         Ok(Object::Coming(flight, size)) => serve_growing(method, headers, object, size, flight),
-        Ok(Object::Unknown) => {
-            // Perhaps somebody was told that it is here: the mirror looks again.
-            tracing::warn!(%object, "an object that was asked for is missing");
-            leave_doubt(&site.path(""));
-            node.look.notify_one();
-            problem(StatusCode::NOT_FOUND, "there is no such file here")
-        }
+        // Of no manifest that is here: whoever asks for what does not exist makes nobody work for it.
+        Ok(Object::Unknown) => problem(StatusCode::NOT_FOUND, "there is no such file here"),
         Err(error) => did_not_come(&error),
     }
 }

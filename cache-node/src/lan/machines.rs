@@ -41,9 +41,22 @@ struct Known {
     tags: BTreeSet<Tag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    free: Option<u64>,
     seen: Instant,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     woken: Option<Instant>,
+}
+
+/// A machine of a room, as it said of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct InRoom {
+    pub(crate) id: MachineId,
+    pub(crate) platform: Option<Platform>,
+    pub(crate) tags: BTreeSet<Tag>,
+    /// Bytes that it has for software.
+    pub(crate) free: Option<u64>,
+    pub(super) cards: Vec<HardwareAddress>,
 }
 
 /// The machines that are known.
@@ -74,11 +87,26 @@ impl Machines {
             room: asked.room.clone(),
             tags: asked.tags.clone(),
             platform: asked.platform.clone(),
+            free: asked.free,
             seen: now,
             woken,
         };
         self.known.insert(asked.machine.clone(), known);
         self.keep()
+    }
+
+    /// Those that said they stand in this room.
+    pub(super) fn in_room(&self, room: &RoomName) -> Vec<InRoom> {
+        let of_room = self.known.iter().filter(|(_, known)| known.room.as_ref() == Some(room));
+        of_room
+            .map(|(id, known)| InRoom {
+                id: id.clone(),
+                platform: known.platform.clone(),
+                tags: known.tags.clone(),
+                free: known.free,
+                cards: known.cards.clone(),
+            })
+            .collect()
     }
 
     /// Notes who was woken.

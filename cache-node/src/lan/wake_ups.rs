@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /wake-ups  {"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z",      ─▶  200
-//!                  "room":"B12","tags":["exam"],"platform":"linux-x86_64"}      the last three may be missing
+//!                  "room":"B12","tags":["exam"],"platform":"linux-x86_64","free":9000000000}      the last four may be missing
 //! <root>/wake-ups.json     what was asked for, replaced as a whole
 //! ```
 //!
@@ -47,6 +47,9 @@ pub(super) struct WakeUp {
     pub(super) tags: BTreeSet<Tag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) platform: Option<Platform>,
+    /// Bytes that it has for software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) free: Option<u64>,
 }
 
 impl WakeUp {
@@ -115,18 +118,24 @@ impl WakeUps {
         self.lock().contains_key(machine)
     }
 
-    /// Takes those out whose hour has come, and that are still worth waking: whatever the disk says, they are woken.
+    /// Those whose hour has come, and that are still worth waking; the others of that hour are forgotten.
     pub(super) fn due(&self, now: Instant) -> Vec<WakeUp> {
         let mut asked = self.lock();
-        let (due, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut *asked).into_iter().partition(|(_, wake_up)| wake_up.at <= now);
-        *asked = later;
-        if !due.is_empty()
-            && let Err(error) = self.keep(&asked)
-        {
+        asked.retain(|_, wake_up| now.duration_since(wake_up.at) <= TOO_LATE);
+        asked.values().filter(|wake_up| wake_up.at <= now).cloned().collect()
+    }
+
+    /// These were woken. Whatever the disk says, they are not woken again by this process.
+    pub(super) fn were_woken<'a>(&self, machines: impl Iterator<Item = &'a MachineId>, now: Instant) {
+        let mut asked = self.lock();
+        for machine in machines {
+            if asked.get(machine).is_some_and(|wake_up| wake_up.at <= now) {
+                asked.remove(machine);
+            }
+        }
+        if let Err(error) = self.keep(&asked) {
             tracing::warn!(%error, "wake-ups could not be kept");
         }
-        due.into_values().filter(|wake_up| now.duration_since(wake_up.at) <= TOO_LATE).collect()
     }
 
     fn keep(&self, asked: &BTreeMap<MachineId, WakeUp>) -> Result<(), WakeUpError> {
@@ -165,7 +174,10 @@ mod tests {
         assert!(again.due(at(6)).is_empty());
         let due = again.due(at(12));
         assert_eq!(due.iter().map(|wake_up| wake_up.machine.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(again.due(at(12)).len(), 1, "until it was");
+        again.were_woken(due.iter().map(|wake_up| &wake_up.machine), at(12));
         assert!(again.due(at(12)).is_empty(), "once");
+        assert!(WakeUps::open(&path).due(at(12)).is_empty(), "also after a restart");
         assert!(again.due(at(16)).is_empty(), "it is too late for the other");
     }
 

@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mirabelle_content::durable;
-use mirabelle_manifests::{Deployment, Digest, Instant, MachineId, SiteId};
+use mirabelle_manifests::{Deployment, Digest, Instant, MachineId, RoomName, SiteId};
 use mirabelle_transfer::kept_network;
 use tokio_util::sync::CancellationToken;
 
-use super::machines::Machines;
+use super::machines::{InRoom, Machines};
 use super::packet::{HardwareAddress, WakeTo};
 use super::wake_ups::{WakeUpError, WakeUps};
 use crate::site::Site;
 
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// Machines that are noted together: so many may be woken twice.
+const NOTED_AT_ONCE: usize = 16;
 /// Between two machines: 700 take three minutes.
 const BETWEEN: Duration = Duration::from_millis(250);
 /// The most of a timestamp.
@@ -59,6 +61,26 @@ impl Waking {
         Ok(self.machines().remember(&asked, now)?)
     }
 
+    /// The machines that said they stand in this room.
+    pub(crate) fn machines_in(&self, room: &RoomName) -> Vec<InRoom> {
+        self.machines().in_room(room)
+    }
+
+    /// Wakes a room, whatever the hour.
+    pub(crate) async fn wake_room(&self, room: &RoomName) {
+        for (place, machine) in self.machines_in(room).into_iter().enumerate() {
+            if place > 0 {
+                tokio::time::sleep(BETWEEN).await;
+            }
+            match self.to.wake(&machine.cards).await {
+                Ok(()) => tracing::info!(machine = %machine.id, "a workstation was woken for its room"),
+                Err(error) => {
+                    tracing::warn!(machine = %machine.id, %error, "a workstation could not be woken");
+                }
+            }
+        }
+    }
+
     /// Wakes machines at their hour, until the node stops.
     pub(crate) async fn keep_waking(self: Arc<Self>, stop: &CancellationToken) {
         let mut plan = Plan::default();
@@ -84,7 +106,7 @@ impl Waking {
     /// Who is to be woken now, in the order in which it is done.
     fn due(&self, deployment: Option<&Deployment>, now: Instant) -> Vec<(MachineId, Vec<HardwareAddress>)> {
         let asked = self.asked.due(now);
-        let mut machines = self.machines();
+        let machines = self.machines();
         let mut due: Vec<_> =
             asked.into_iter().map(|wake_up| (wake_up.machine.clone(), wake_up.cards())).collect();
         let hours = deployment.map(|deployment| machines.due(deployment, &self.college, now));
@@ -95,24 +117,34 @@ impl Waking {
                 due.push((machine, cards));
             }
         }
-        if !due.is_empty()
-            && let Err(error) = machines.were_woken(due.iter().map(|(machine, _)| machine), now)
-        {
-            tracing::warn!(%error, "who is woken could not be kept");
-        }
         due.sort_by_cached_key(|(machine, _)| Digest::of(machine.as_str().as_bytes()));
         due
     }
 
-    async fn wake(&self, due: Vec<(MachineId, Vec<HardwareAddress>)>) {
-        for (number, (machine, cards)) in due.into_iter().enumerate() {
-            if number > 0 {
-                tokio::time::sleep(BETWEEN).await;
+    /// Wakes them, and notes it a few at a time: who was not reached before the node stopped is woken when it is back.
+    async fn wake(self: &Arc<Self>, due: Vec<(MachineId, Vec<HardwareAddress>)>) {
+        for (number, few) in due.chunks(NOTED_AT_ONCE).enumerate() {
+            for (place, (machine, cards)) in few.iter().enumerate() {
+                if number + place > 0 {
+                    tokio::time::sleep(BETWEEN).await;
+                }
+                match self.to.wake(cards).await {
+                    Ok(()) => tracing::info!(%machine, "a workstation was woken"),
+                    Err(error) => tracing::warn!(%machine, %error, "a workstation could not be woken"),
+                }
             }
-            match self.to.wake(&cards).await {
-                Ok(()) => tracing::info!(%machine, "a workstation was woken"),
-                Err(error) => tracing::warn!(%machine, %error, "a workstation could not be woken"),
+            let woken: Vec<MachineId> = few.iter().map(|(machine, _)| machine.clone()).collect();
+            let waking = self.clone();
+            if tokio::task::spawn_blocking(move || waking.were_woken(&woken, Instant::now())).await.is_err() {
+                tracing::error!("who was woken could not be noted");
             }
+        }
+    }
+
+    fn were_woken(&self, woken: &[MachineId], now: Instant) {
+        self.asked.were_woken(woken.iter(), now);
+        if let Err(error) = self.machines().were_woken(woken.iter(), now) {
+            tracing::warn!(%error, "who is woken could not be kept");
         }
     }
 
@@ -169,10 +201,11 @@ mod tests {
         // It was known from before; its own wish was fulfilled days ago.
         ask(&waking, "known", "2026-11-26T18:00:00Z", evening);
         let due = |now: &str| {
-            let mut names: Vec<String> =
-                waking.due(Some(&deployment), at(now)).into_iter().map(|(id, _)| id.to_string()).collect();
-            names.sort();
-            names.join(" ")
+            let mut woken: Vec<MachineId> =
+                waking.due(Some(&deployment), at(now)).into_iter().map(|(id, _)| id).collect();
+            waking.were_woken(&woken, at(now));
+            woken.sort();
+            woken.iter().map(MachineId::as_str).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(due("2026-11-26T18:00:01Z"), "known");
         assert_eq!(due("2026-11-27T06:00:01Z"), "early");

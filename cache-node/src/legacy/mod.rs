@@ -18,6 +18,7 @@
 //! Threats and the defence for each:
 //! - *A path that leads elsewhere*, on the disk or on the upstream: `path.rs`; on the disk, names are digests.
 //! - *An upstream that redirects elsewhere*: followed within its own host only, a few times.
+//! - *A lesson that needs the link*: its clients are the link's (`LinkClient`): what it may not carry is not asked for.
 //! - *Whoever asks for everything there is*: a quota of bytes and files, evicted by last use; so many transfers at once; paths and
 //!   heads of so many bytes.
 //! - *A captive portal whose page is kept as a package*: a client that says `no-cache` makes it be asked for again.
@@ -38,15 +39,17 @@ use std::time::Duration;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderMap, HeaderValue, RANGE};
 use hyper::{Method, Response, StatusCode};
 use mirabelle_manifests::Instant;
+use mirabelle_transfer::Link;
 use mirabelle_transfer::flight::Flights;
 use mirabelle_transfer::serve::{Body, problem, streaming};
-use mirabelle_transfer::{Link, LinkClosed, Priority};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::declared::{Declared, DeclaredFile};
 use self::path::LegacyPath;
+pub(crate) use self::store::evict;
 use self::store::{Entry, Head, Store};
 use self::upstream::Client;
+use crate::disk::Disk;
 use crate::site::Site;
 
 /// Transfers from upstreams at once; the next ones wait.
@@ -74,7 +77,6 @@ struct Repository {
     failed: Mutex<Option<Instant>>,
     /// Bytes that were received from it.
     received: AtomicU64,
-    link: Arc<Link>,
 }
 
 impl Legacy {
@@ -82,21 +84,26 @@ impl Legacy {
     ///
     /// # Errors
     /// Any error of the file system, or when no HTTP client can be made.
-    pub(crate) fn open(site: &Site, declared: &[Declared], quota: u64, link: &Arc<Link>) -> io::Result<Self> {
+    pub(crate) fn open(
+        site: &Site,
+        declared: &[Declared],
+        quota: u64,
+        disk: &Disk,
+        link: &Arc<Link>,
+    ) -> io::Result<Self> {
         let mut repositories = BTreeMap::new();
         for declared in declared {
-            let client = Client::new(declared.upstream.clone())?;
+            let client = Client::new(declared.upstream.clone(), link)?;
             let repository = Repository {
                 declared: declared.clone(),
                 client,
                 failed: Mutex::default(),
                 received: AtomicU64::new(0),
-                link: link.clone(),
             };
             repositories.insert(declared.name.clone(), Arc::new(repository));
         }
         Ok(Self {
-            store: Arc::new(Store::open(&site.path("legacy"), repositories.keys(), quota)?),
+            store: Arc::new(Store::open(&site.path("legacy"), repositories.keys(), quota, disk.clone())?),
             repositories,
             flights: Flights::here(),
             transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
@@ -249,10 +256,9 @@ impl Repository {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed.then(Instant::now);
     }
 
-    /// Counts what was received, and waits until the link may carry it: somebody waits for it.
-    async fn account(&self, bytes: u64) -> Result<u64, LinkClosed> {
-        self.link.take(Priority::Waiting, bytes).await?;
-        Ok(self.received.fetch_add(bytes, Ordering::Relaxed) + bytes)
+    /// Counts what was received.
+    fn account(&self, bytes: u64) -> u64 {
+        self.received.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
 

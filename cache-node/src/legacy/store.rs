@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
@@ -26,6 +26,7 @@ use mirabelle_manifests::{Digest, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::path::LegacyPath;
+use crate::disk::{Disk, Stage};
 
 /// Files of all repositories together: each takes some hundred bytes of memory.
 const MAX_FILES: usize = 100_000;
@@ -92,6 +93,8 @@ struct Use {
 struct Index {
     files: HashMap<Name, Use>,
     bytes: u64,
+    /// Bytes that are being received.
+    coming: u64,
 }
 
 /// The directory.
@@ -100,7 +103,21 @@ pub(super) struct Store {
     directory: PathBuf,
     quota: u64,
     max_files: usize,
+    disk: Disk,
     index: Mutex<Index>,
+}
+
+/// Room for bytes that are being received, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Coming {
+    store: Arc<Store>,
+    bytes: u64,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.store.lock().coming -= self.bytes;
+    }
 }
 
 impl Store {
@@ -109,6 +126,7 @@ impl Store {
         directory: &Path,
         repositories: impl Iterator<Item = &'a String>,
         quota: u64,
+        disk: Disk,
     ) -> io::Result<Self> {
         let repositories: Vec<&String> = repositories.collect();
         let mut index = Index::default();
@@ -123,11 +141,11 @@ impl Store {
                 }
             }
         }
-        let store =
-            Self { directory: directory.to_owned(), quota, max_files: MAX_FILES, index: Mutex::new(index) };
+        let (directory, index) = (directory.to_owned(), Mutex::new(index));
+        let store = Self { directory, quota, max_files: MAX_FILES, disk, index };
         if !repositories.is_empty() {
             fs::create_dir_all(store.incoming())?;
-            store.make_room(0);
+            store.make_room();
         }
         Ok(store)
     }
@@ -196,7 +214,7 @@ impl Store {
         let (is_present, used) = (head.is_present(), head.validated);
         index.note(name_of(path), Use { bytes, is_present, used, kept: used });
         drop(index);
-        self.make_room(0);
+        self.make_room();
         Ok(())
     }
 
@@ -217,9 +235,22 @@ impl Store {
         }
     }
 
-    /// Makes room for `coming` bytes more, if there is too much.
-    pub(super) fn make_room(&self, coming: u64) {
+    /// Keeps room for bytes that are going to be received.
+    pub(super) fn expect(self: &Arc<Self>, bytes: u64) -> Coming {
+        self.lock().coming += bytes;
+        self.make_room();
+        Coming { store: self.clone(), bytes }
+    }
+
+    /// True when the node's disk has room for more of what it could do without.
+    pub(super) fn has_room(&self) -> bool {
+        self.disk.room_lately().is_ok_and(|room| room.stage < Stage::Cramped)
+    }
+
+    /// Makes room for what is coming, if there is too much.
+    fn make_room(&self) {
         let mut index = self.lock();
+        let coming = index.coming;
         if index.bytes.saturating_add(coming) <= self.quota && index.files.len() <= self.max_files {
             return;
         }
@@ -341,6 +372,43 @@ fn is_tag(tag: &str) -> bool {
     !tag.is_empty() && tag.len() <= 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Removes files below `directory` that were not used for longest, until `need` bytes are free; says how many bytes that came
+/// to. For whoever needs the disk for what the college is owed; a store that is open notices at the next request.
+///
+/// # Errors
+/// Any error of the file system.
+pub(crate) fn evict(directory: &Path, need: u64) -> io::Result<u64> {
+    let mut heads: Vec<(SystemTime, PathBuf)> = Vec::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if !fs::exists(&folder)? {
+            continue;
+        }
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                heads.push((fs::metadata(&path)?.modified()?, path));
+            }
+        }
+    }
+    heads.sort();
+    let mut freed = 0;
+    for (_, path) in heads {
+        if freed >= need {
+            break;
+        }
+        let tag = read_head(&path.with_extension("")).and_then(|head| head.tag).filter(|tag| is_tag(tag));
+        durable::remove_file(&path)?;
+        if let Some(body) = tag.map(|tag| path.with_extension(tag)) {
+            freed += fs::metadata(&body).map_or(0, |found| found.len());
+            durable::remove_file(&body)?;
+        }
+    }
+    Ok(freed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +439,8 @@ mod tests {
     }
 
     fn open(directory: &Path, quota: u64) -> Store {
-        Store::open(directory, ["debian".to_owned()].iter(), quota).unwrap()
+        Store::open(directory, ["debian".to_owned()].iter(), quota, Disk::new(directory, None, Some(0)))
+            .unwrap()
     }
 
     #[test]
@@ -411,8 +480,13 @@ mod tests {
         assert!(!here("f1"), "the first that was not used for longest");
         assert!(store.lock().bytes <= 9_000);
 
-        store.make_room(4_000);
-        assert!(store.lock().bytes <= 6_000, "before it comes");
+        let store = Arc::new(store);
+        let coming = [store.expect(2_000), store.expect(2_000)];
+        assert!(store.lock().bytes <= 6_000, "before they come, both together");
+        drop(coming);
+        assert_eq!(store.lock().coming, 0);
+        let bytes = evict(directory.path(), 3_000).unwrap();
+        assert!(bytes >= 3_000, "{bytes}");
 
         let directory = tempfile::tempdir().unwrap();
         let store = Store { max_files: 2, ..open(directory.path(), 10_000) };

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use fs_err as fs;
 use mirabelle_manifests::{Digest, Hasher, Instant};
-use mirabelle_transfer::LinkClosed;
 use mirabelle_transfer::flight::Source;
+use mirabelle_transfer::{Link, LinkClient, LinkClosed};
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
     TRANSFER_ENCODING,
@@ -79,12 +79,12 @@ impl UpstreamError {
 /// Asks one upstream.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    client: reqwest::Client,
+    client: LinkClient,
     base: Url,
 }
 
 impl Client {
-    pub(super) fn new(base: Url) -> io::Result<Self> {
+    pub(super) fn new(base: Url, link: &Arc<Link>) -> io::Result<Self> {
         // Only the first call in a process has an effect, and every caller wants the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let same_host = Policy::custom(|attempt| {
@@ -96,17 +96,29 @@ impl Client {
             });
             if stays && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
         });
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("mirabelle/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIME)
             .read_timeout(STALL_TIME)
-            .redirect(same_host)
-            .build()
-            .map_err(io::Error::other)?;
+            .redirect(same_host);
+        let client = LinkClient::new(link, &base, builder).map_err(io::Error::other)?;
         Ok(Self { client, base })
     }
 
     async fn ask(&self, path: &LegacyPath, kept: Option<&Head>) -> Result<Response, UpstreamError> {
+        self.closed()?;
+        match self.once(path, kept).await {
+            // The server may have closed a kept connection while the request was on its way; one such end
+            // does not tell that it is down (RFC 9112, 9.3.1).
+            Err(UpstreamError::Unreachable(error)) if !error.is_connect() && !error.is_timeout() => {
+                self.closed()?;
+                self.once(path, kept).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn once(&self, path: &LegacyPath, kept: Option<&Head>) -> Result<Response, UpstreamError> {
         // Its segments are plain: joined, they stay below.
         let url = Url::parse(&format!("{}{}", self.base, path.below())).map_err(io::Error::other)?;
         let mut request = self.client.get(url);
@@ -118,7 +130,16 @@ impl Client {
                 }
             }
         }
-        Ok(request.send().await?)
+        request.send().await.map_err(|error| self.broken(error))
+    }
+
+    fn closed(&self) -> Result<(), UpstreamError> {
+        self.client.closed().map_or(Ok(()), |closed| Err(closed.into()))
+    }
+
+    /// A link that closes breaks connections; that is no fault of the server's.
+    fn broken(&self, error: reqwest::Error) -> UpstreamError {
+        self.closed().err().unwrap_or_else(|| error.into())
     }
 }
 
@@ -204,11 +225,11 @@ impl Transfer {
         let mut head = self.head(&response, 200, stated);
         let incoming = self.store.incoming();
         let store = self.store.clone();
-        let (temporary, reading) = off_the_runtime(move || {
-            store.make_room(stated.unwrap_or(0));
+        let (_coming, temporary, reading) = off_the_runtime(move || {
+            let coming = store.expect(stated.unwrap_or(0));
             let temporary = tempfile::NamedTempFile::new_in(incoming)?.into_temp_path();
             let reading = fs::File::open(&temporary)?;
-            Ok((temporary, reading))
+            Ok((coming, temporary, reading))
         })
         .await?;
         let mut file = fs::tokio::OpenOptions::new().write(true).open(&temporary).await?;
@@ -218,12 +239,14 @@ impl Transfer {
         source.begin(head.clone(), reading);
 
         let (mut got, mut hasher, mut total) = (0_u64, Hasher::default(), 0);
-        while let Some(piece) = response.chunk().await? {
+        while let Some(piece) =
+            response.chunk().await.map_err(|error| self.repository.client.broken(error))?
+        {
             got += piece.len() as u64;
             if got > stated.unwrap_or(largest) {
                 return Err(UpstreamError::TooLarge(stated.unwrap_or(largest)));
             }
-            total = self.repository.account(piece.len() as u64).await?;
+            total = self.repository.account(piece.len() as u64);
             hasher.update(&piece);
             file.write_all(&piece).await?;
             // Until it is flushed, a piece is on its way to the file.
@@ -237,8 +260,9 @@ impl Transfer {
         if self.path.promised().is_some_and(|promised| promised != digest) {
             return Err(UpstreamError::OtherDigest(digest));
         }
-        if !says_its_end {
-            tracing::info!(path = %self.path, bytes = got, "a legacy file without a length is not kept");
+        let has_room = self.store.has_room();
+        if !says_its_end || !has_room {
+            tracing::info!(path = %self.path, bytes = got, has_room, "a legacy file passes, and is not kept");
             return Ok(());
         }
         file.sync_all().await?;

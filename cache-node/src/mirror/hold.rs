@@ -1,10 +1,13 @@
 //! Making sure that one release is here whole: from the first upstream that can give it, where there is room.
 
 use std::io;
+use std::sync::Arc;
 
 use mirabelle_manifests::{ApprovedRelease, CatalogueEntry, Instant, check_approval};
 use mirabelle_terminal::{Failure, Kind, OrFail, bytes, watch};
 use mirabelle_transfer::{Fetcher, Network, ObtainError, ReleasePlan, ReleaseRequest, Stock, WayKind};
+
+use tokio::task::spawn_blocking;
 
 use super::obligations::Obligation;
 use super::{Mirror, Round, Step};
@@ -44,6 +47,8 @@ impl Mirror {
         let result = self.hold_from_any(round, obligation).await;
         match &result {
             Ok(_) => round.plan.is_here(entry.digest),
+            // It waits for nothing but its hour: that is no attempt.
+            Err(_) if self.link.report(Instant::now()).closed.is_some() => round.plan.waits(entry.digest),
             Err(failure) => {
                 let state = if failure.may_pass() { Step::NoRoom } else { Step::Failed };
                 round.plan.failed(entry.digest, state, failure.render().trim_end().to_owned(), round.now);
@@ -88,9 +93,13 @@ impl Mirror {
         let entry = &obligation.entry;
         let manifest = self.site.served().manifest(entry)?;
         let network = round.network.clone();
-        let mut request = self.request(fetcher, &network, entry, manifest).await?;
-        let way = request.plan().await.map_err(|error| Setback::of(error, entry))?;
-        self.make_room(&way, round, obligation)?;
+        let mut request = self.request(fetcher, &network, entry, manifest.clone()).await?;
+        let mut way = request.plan().await.map_err(|error| Setback::of(error, entry))?;
+        while self.make_room(&way, round, obligation)? {
+            // What made room may have shared objects with it: what is here is looked at anew.
+            request = self.request(fetcher, &network, entry, manifest.clone()).await?;
+            way = request.plan().await.map_err(|error| Setback::of(error, entry))?;
+        }
         round.plan.begins(entry.digest, way.cost());
         let label = format!("mirroring {} {}", entry.listing.name, entry.listing.version);
         let (meter, partials) = (fetcher.meter().clone(), self.site.partials());
@@ -98,6 +107,7 @@ impl Mirror {
         let obtained = watch(&label, way.cost(), || meter.received(), fetching)
             .await
             .map_err(|error| Setback::of(error, entry))?;
+        self.lacks_nothing(&obtained.release).await?;
         let new = obtained.kind != WayKind::Nothing;
         let came = new.then(|| Came {
             by: obtained.kind,
@@ -118,17 +128,17 @@ impl Mirror {
     }
 
     /// Sees to it that there is room for what must come: what nobody is owed goes first. What is owed is not fetched into a disk
-    /// that cannot hold it; for what is only worth having, nothing goes.
+    /// that cannot hold it; for what is only worth having, nothing goes. True when something went.
     fn make_room(
         &self,
         way: &ReleasePlan,
         round: &mut Round,
         obligation: &Obligation,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let what = || "cannot tell how much room there is".to_owned();
         let entry = &obligation.entry;
         let need = entry.listing.installed_size.min(way.cost().saturating_mul(UNPACKED));
-        let mut room = self.room().or_fail(what)?;
+        let room = self.room().or_fail(what)?;
         if room.left < need && obligation.must {
             let mut pinned = round.obligations.pinned();
             // What the served catalogue obliges it to hold goes on being owed until the next one is complete.
@@ -139,7 +149,7 @@ impl Mirror {
                 tokio::task::block_in_place(|| garbage::evict(&self.site, network, &pinned, missing));
             round.lease = Some(self.lease()?);
             if evicted? > 0 {
-                room = self.room().or_fail(what)?;
+                return Ok(true);
             }
         }
         if room.left < need {
@@ -156,7 +166,23 @@ impl Mirror {
                 .or_fail(|| format!("there is no room for `{} {}`", listing.name, listing.version))
                 .map_err(|failure| failure.hint("`mirabelle-node doctor` says what takes the space"));
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Whatever happened on the way: a release is complete when all of it is here (promise 3).
+    async fn lacks_nothing(&self, release: &Arc<ApprovedRelease>) -> Result<(), Failure> {
+        let (store, looked_for) = (self.store.clone(), release.clone());
+        let lacking = spawn_blocking(move || {
+            looked_for.objects().into_iter().find(|(object, found)| !store.holds(*object, found.size))
+        });
+        match lacking.await.or_fail(|| "cannot look at what is here".to_owned())? {
+            None => Ok(()),
+            Some((object, _)) => Err(Failure::no(format!(
+                "object {object} of `{} {}` went away while the rest came",
+                release.name, release.version
+            ))
+            .hint("the next sync fetches it again")),
+        }
     }
 
     /// Keeps how a release came at once: a sync that is killed later does not forget it.

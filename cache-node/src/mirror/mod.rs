@@ -18,10 +18,11 @@ mod upstreams;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mirabelle_content::ObjectStore;
 use mirabelle_content::gc::Lease;
-use mirabelle_manifests::{Digest, Instant};
+use mirabelle_manifests::{CatalogueEntry, Digest, Instant};
 use mirabelle_terminal::{Failure, Kind, OrFail};
 use mirabelle_transfer::{Fetcher, Link, Network, RetryPolicy, Upstream, kept_network, refresh};
 use tokio::sync::watch;
@@ -32,9 +33,10 @@ use crate::disk::{Disk, Room, Stage};
 use crate::garbage::{self, Collection};
 use crate::holding::Holding;
 use crate::index::Index;
+use crate::media;
 use crate::program;
 use crate::proof;
-use crate::site::{HeldRelease, Site};
+use crate::site::{HeldRelease, Site, State};
 
 use self::obligations::Obligation;
 pub(crate) use self::obligations::Obligations;
@@ -56,6 +58,8 @@ pub(crate) struct Mirror {
     served: watch::Sender<Current>,
     /// Syncs that came to an end, whatever end.
     synced: watch::Sender<u64>,
+    /// The snapshot of which everything that the store shows is here.
+    media_of: AtomicU64,
     /// Held for the mirror's life: one per directory.
     _lock: fs_err::File,
 }
@@ -141,6 +145,7 @@ impl Mirror {
             served: watch::Sender::default(),
             synced: watch::Sender::default(),
             site,
+            media_of: AtomicU64::default(),
             _lock: lock,
         })
     }
@@ -226,9 +231,15 @@ impl Mirror {
         self.served.send_replace(Current::Catalogue(round.network.clone()));
         proof::renew(&self.site, &self.config.college, &round.network, &outcome.releases, now);
         // No longer than until the next look upstream: something more urgent may have come. What was begun goes on then.
-        let fetching = self.hold_what_is_wanted(&mut round, &mut outcome.fetched);
-        if tokio::time::timeout_at(until, fetching).await.is_err() {
-            tracing::debug!("what is only worth having waits for the next look upstream");
+        // Nor beside somebody who waits for the very release that is being fetched.
+        tokio::select! {
+            () = self.hold_what_is_wanted(&mut round, &mut outcome.fetched) => {}
+            () = tokio::time::sleep_until(until) => {
+                tracing::debug!("what is only worth having waits for the next look upstream");
+            }
+            () = self.holding.asked() => {
+                tracing::debug!("what is only worth having gives way to somebody who waits");
+            }
         }
         let network = round.network;
         drop(round.lease);
@@ -251,6 +262,7 @@ impl Mirror {
         let before = self.upstreams.received();
         self.index.heed_doubt();
         let (network, fetcher) = self.refresh(now).await?;
+        self.has_refreshed(now)?;
         let obligations = Obligations::new(&network, &self.config.college, now);
         let plan = Plan::new(&self.site.path("plan.json"), &obligations, |obligation| {
             self.index.is_complete(obligation.entry.digest)
@@ -284,6 +296,7 @@ impl Mirror {
             return Err(failure);
         }
 
+        self.hold_media(&round).await;
         // All of it is here: flip.
         let (served, trust, network) = (self.site.served(), self.site.trust(), &round.network);
         let snapshot = network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
@@ -292,8 +305,9 @@ impl Mirror {
         let flipped = !as_verified || !fetched.is_empty();
         if flipped {
             served.keep_roots(&fetcher, &trust, network).await;
-            // It compresses and syncs: requests are answered meanwhile.
-            let obliged: BTreeSet<Digest> = releases.iter().map(|held| held.release).collect();
+            // It compresses and syncs: requests are answered meanwhile. Deltas of what will be owed stay as well.
+            let obliged: BTreeSet<Digest> =
+                round.obligations.iter().map(|obligation| obligation.entry.digest).collect();
             tokio::task::block_in_place(|| {
                 served.flip(network, &trust)?;
                 served.drop_deltas(&obliged)
@@ -303,6 +317,19 @@ impl Mirror {
         let received_bytes = self.upstreams.received() - before;
         let outcome = Outcome { snapshot, fetched, received_bytes, freed_bytes: 0, flipped, releases };
         Ok((round, outcome))
+    }
+
+    /// What the store shows of what the college may have; looked at once for each catalogue that is whole.
+    async fn hold_media(&self, round: &Round) {
+        let snapshot = round.network.trusted.snapshot().map_or(0, |snapshot| snapshot.version);
+        if self.media_of.load(Ordering::Relaxed) == snapshot {
+            return;
+        }
+        let entries: Vec<&CatalogueEntry> =
+            round.obligations.iter().map(|obligation| &obligation.entry).collect();
+        if media::hold(&self.site, &self.upstreams, &entries).await {
+            self.media_of.store(snapshot, Ordering::Relaxed);
+        }
     }
 
     /// Verifies what the first upstream says that can be reached and is trusted: one that is down, behind, or lies must not keep
@@ -382,7 +409,6 @@ impl Mirror {
                 if state.snapshot != outcome.snapshot || state.complete_since.is_none() {
                     state.complete_since = Some(now);
                 }
-                state.refreshed = Some(now);
                 state.snapshot = outcome.snapshot;
                 state.fresh_until = round.network.trusted.timestamp().map(|timestamp| timestamp.expires);
                 state.releases = releases;
@@ -395,6 +421,11 @@ impl Mirror {
             }
         }
         self.site.write_state(&state)
+    }
+
+    /// An upstream was understood, whatever becomes of the rest.
+    fn has_refreshed(&self, now: Instant) -> Result<(), Failure> {
+        self.site.write_state(&State { refreshed: Some(now), ..self.site.state() })
     }
 
     fn count_received(&self, bytes: u64) -> Result<(), Failure> {
@@ -413,6 +444,12 @@ impl Mirror {
         let (keep, now) = (self.config.keep_unassigned, now.max(network.trusted.now()));
         if !flipped && !garbage::is_due(&self.site, keep, now) {
             return 0;
+        }
+        let before = now.checked_sub(keep).unwrap_or(Instant::MIN);
+        let swept =
+            tokio::task::block_in_place(|| media::sweep(&self.site, network.catalogue.iter(), before));
+        if let Err(error) = swept {
+            tracing::warn!(%error, "pictures that nothing shows any more were not removed");
         }
         let collection = Collection { site: &self.site, network, college: &self.config.college, keep, now };
         match tokio::task::block_in_place(|| collection.run(false)) {

@@ -108,6 +108,11 @@ impl Plan {
         self.change(release, |task| (task.state, task.bytes) = (Step::UnderWay, bytes));
     }
 
+    /// It did not come, for no fault of anybody's.
+    pub(crate) fn waits(&mut self, release: Digest) {
+        self.change(release, |task| task.state = Step::Waiting);
+    }
+
     pub(crate) fn is_here(&mut self, release: Digest) {
         self.tasks.retain(|task| task.release != release);
         self.write();

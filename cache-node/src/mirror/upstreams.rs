@@ -115,7 +115,13 @@ impl Upstreams {
     }
 
     fn write(&self) {
-        let health = self.lock().clone();
+        let known: Vec<String> = self.fetchers().iter().map(name).collect();
+        let health = {
+            let mut health = self.lock();
+            // Neighbours come and go, and so do sticks.
+            health.retain(|upstream, _| known.contains(upstream));
+            health.clone()
+        };
         let written = serde_json::to_vec_pretty(&health)
             .map_err(std::io::Error::other)
             .and_then(|bytes| durable::write_atomically(&self.path, &bytes));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use mirabelle_content::{digest, durable};
 use mirabelle_manifests::network::{delta_path, routes_path};
-use mirabelle_manifests::{Digest, MAX_ROUTES_BYTES, Routes};
+use mirabelle_manifests::{DeltaOffer, Digest, MAX_ROUTES_BYTES, Routes};
 
 use super::Served;
 
@@ -21,8 +21,8 @@ impl Served {
             let name = path.file_name().and_then(|name| name.to_str());
             let stated: Option<Digest> =
                 name.and_then(|name| name.strip_suffix(".release.json")?.parse().ok());
-            // A name that is none was changed as well.
-            if stated.is_none() || of_file(&path)? != stated {
+            // A name that is none was changed as well; what cannot be read is as wrong as what reads otherwise.
+            if stated.is_none() || !of_file(&path).is_ok_and(|found| found.is_none() || found == stated) {
                 wrong.push(path);
             }
         }
@@ -35,14 +35,18 @@ impl Served {
             };
             let Some(bytes) = durable::read_if_present(&routes, MAX_ROUTES_BYTES)? else { continue };
             let offered = Routes::read(&bytes);
-            let (whole, damaged): (Vec<_>, Vec<_>) = offered.deltas.into_iter().partition(|offer| {
+            let is_whole = |offer: &DeltaOffer| {
                 of_file(&self.path(&delta_path(release, offer.from)))
                     .is_ok_and(|found| found == Some(offer.sha256))
-            });
+            };
+            let damaged: Vec<DeltaOffer> =
+                offered.deltas.into_iter().filter(|offer| !is_whole(offer)).collect();
             if !damaged.is_empty() {
-                // Not offered first, then gone.
-                let routes_left = serde_json::to_vec(&Routes { deltas: whole, ..offered })?;
-                durable::write_atomically(&routes, &routes_left)?;
+                // Not offered first, then gone. A delta that came while these were read stays.
+                let mut left =
+                    Routes::read(&durable::read_if_present(&routes, MAX_ROUTES_BYTES)?.unwrap_or_default());
+                left.deltas.retain(|offer| !damaged.contains(offer));
+                durable::write_atomically(&routes, &serde_json::to_vec(&left)?)?;
                 wrong.extend(damaged.iter().map(|offer| self.path(&delta_path(release, offer.from))));
             }
         }
@@ -76,8 +80,11 @@ fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
         }
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            let kind = if entry.file_type()?.is_dir() { &mut folders } else { &mut found };
-            kind.push(entry.path());
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if !durable::is_temporary(&entry.file_name()) {
+                found.push(entry.path());
+            }
         }
     }
     Ok(found)

@@ -43,11 +43,16 @@ impl Measured {
 
     /// How long `due` is expected to take.
     pub(crate) fn expect(&self, due: &Due) -> Duration {
-        if let Some(milliseconds) = self.milliseconds.get(&due.package) {
+        self.expect_of(&due.package, due.bytes, due.prepared)
+    }
+
+    /// How long a package of so many bytes is expected to take, from the node or from what is here.
+    pub(crate) fn expect_of(&self, package: &PackageName, bytes: u64, prepared: bool) -> Duration {
+        if let Some(milliseconds) = self.milliseconds.get(package) {
             return Duration::from_millis(*milliseconds);
         }
-        let rate = if due.prepared { UNKNOWN_RATE * PREPARED } else { UNKNOWN_RATE };
-        UNKNOWN + Duration::from_secs(due.bytes / rate)
+        let rate = if prepared { UNKNOWN_RATE * PREPARED } else { UNKNOWN_RATE };
+        UNKNOWN + Duration::from_secs(bytes / rate)
     }
 }
 

@@ -4,10 +4,11 @@
 //! <root>/outlook.json       what is to come (`outlook.rs`)
 //! <root>/measured.json      how long installs took here
 //! <root>/evening.json       the last evening: what was planned, done, left and why
+//! <root>/reports.json       what the node does not know yet of this machine (`reports.rs`)
 //! <root>/self.json          the agent's own update, while it is on trial (`self_update.rs`)
 //! ```
 //!
-//! None of them is needed: one that is missing or cannot be read is made again.
+//! None of them is needed: one that is missing or cannot be read is made again; without `reports.json` the machine enrols under a new key.
 
 use mirabelle_content::durable;
 use mirabelle_terminal::{Failure, OrFail};
@@ -22,6 +23,7 @@ pub(crate) const OUTLOOK: &str = "outlook.json";
 pub(crate) const MEASURED: &str = "measured.json";
 pub(crate) const EVENING: &str = "evening.json";
 pub(crate) const OWN: &str = "self.json";
+pub(crate) const REPORTS: &str = "reports.json";
 
 impl Layout {
     /// Reads one of them.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It takes no focus, shows nothing, and holds up no login. In a lesson it does nothing but ask the node whether there is news, which
-//! is one small request, and read it if there is. Whatever it was doing when the power went, the next start finishes or takes back (`mirabelle resume`, before
+//! is one small request, and read it if there is; and say what is news here, which is another (`reports.rs`). Whatever it was doing when the power went, the next start finishes or takes back (`mirabelle resume`, before
 //! login); what was to be done is decided anew, from signed documents.
 //!
 //! One agent per directory: `agent.lock`. It holds no lock while it sleeps, and its commands take theirs as anybody's do.
@@ -21,38 +21,45 @@ pub(crate) mod schedule;
 pub(crate) mod self_update;
 pub(crate) mod socket;
 
+mod orders;
 mod power;
+mod reports;
 mod rest;
 mod usage;
 mod wake;
+mod wishes;
 mod work;
 mod worker;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use mirabelle_content::durable;
-use mirabelle_manifests::{Asker, Digest, Groups, Instant, PackageName, Timetable};
-use mirabelle_terminal::{Failure, OrFail, stop_signal};
+use mirabelle_manifests::{Digest, Groups, Instant, PackageName, Timetable};
+use mirabelle_terminal::{Failure, OrFail, Progress, stop_signal};
 use mirabelle_transfer::{Fetcher, RetryPolicy, is_unchanged};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::evening::{Evening, Measured, remaining};
 use self::kept::{EVENING, MEASURED, OUTLOOK};
+use self::orders::RoomOrders;
 use self::power::Power;
+use self::reports::Reports;
 use self::rest::{Rest, SHORTEST_REST};
 use self::schedule::{Task, View};
-use self::socket::{Answer, Request, Wish};
+use self::socket::{Wish, Wishes};
 use self::worker::{Done, Worker};
 use crate::config::Config;
 use crate::discover;
 use crate::layout::Layout;
 use crate::outlook::{Due, Outlook};
 use crate::platform;
+use crate::store::Store;
 
 /// How often the watchdog hears that the agent is alive, where nobody says how often it wants to.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -95,6 +102,11 @@ pub(crate) struct Agent {
     own_release: Option<Digest>,
     /// Its lock, held so that its tree is not swept from under it.
     _own_lock: Option<fs_err::File>,
+    /// Told when somebody has a wish.
+    waiting: Arc<Notify>,
+    /// What the room was ordered.
+    orders: RoomOrders,
+    reports: Reports,
 }
 
 /// Why the agent ends.
@@ -138,6 +150,9 @@ impl Agent {
             switching_off: Rest::default(),
             own_release: layout.own_release()?,
             _own_lock: layout.own_lock()?,
+            waiting: Arc::default(),
+            orders: RoomOrders::default(),
+            reports: Reports::open(&layout, &config.machine),
             refresh_every,
             layout,
             config,
@@ -162,13 +177,25 @@ impl Agent {
         let (sender, mut wishes) = mpsc::channel(MAX_WISHES);
         let listener = socket::listen(&self.layout.agent_socket())
             .or_fail(|| format!("cannot listen on `{}`", self.layout.agent_socket().display()))?;
-        let serving = tokio::spawn(socket::serve(listener, self.config.agent.teachers.clone(), sender));
+        let wishes_of = Wishes::new(sender, self.waiting.clone());
+        // Before anybody can log in: nobody else takes its port.
+        let store = match Store::open(self.layout.clone(), &self.config, wishes_of.clone()).await {
+            Ok(store) => Some(store),
+            Err(failure) => {
+                tracing::error!("there is no store on this machine\n{}", failure.render().trim_end());
+                None
+            }
+        };
+        let teachers = self.config.agent.teachers.clone();
+        let serving = tokio::spawn(socket::serve(listener, teachers, wishes_of, store.clone()));
+        let showing = tokio::spawn(Store::serve(store, stop.clone()));
         let beating = tokio::spawn(beat(stop.clone()));
         notify(sd_notify::NotifyState::Ready);
         tracing::info!(root = %self.layout.root().display(), "the agent is at work");
 
         let end = self.work(&mut wishes, &stop).await;
         serving.abort();
+        showing.abort();
         beating.abort();
         let _ = durable::remove_file(&self.layout.agent_socket());
         tracing::info!(?end, "the agent ends");
@@ -189,10 +216,12 @@ impl Agent {
                 return End::Replaced;
             }
             self.look_at_clock();
+            self.report(stop).await;
             let sleep_until = match self.task().await {
                 Task::Sleep(until) => Some(until),
                 Task::Refresh => {
                     self.refresh(stop).await;
+                    self.follow_orders(stop).await;
                     None
                 }
                 Task::Prepare => {
@@ -370,41 +399,6 @@ impl Agent {
         self.outlook = Some(outlook);
     }
 
-    /// Does what somebody at the machine asks for, at once: it is her lesson.
-    async fn fulfil(&mut self, wish: Wish, stop: &CancellationToken) {
-        let Wish { request, asker, answer } = wish;
-        tracing::info!(?request, ?asker, "somebody asks");
-        let reply = match &request {
-            Request::Refresh => {
-                self.look_ahead(true, stop).await;
-                let due = self.outlook.as_ref().map_or(0, |outlook| outlook.due.len());
-                Answer { code: 0, printed: format!("{due} due\n"), said: String::new() }
-            }
-            Request::Install { packages } => {
-                self.wish(&["install", "--on-behalf-of", word(asker)], packages, stop).await
-            }
-            Request::Remove { .. } if asker == Asker::Anyone => {
-                Answer::refused("only teachers and administrators remove software")
-            }
-            Request::Remove { packages } => {
-                self.wish(&["remove", "--on-behalf-of", word(asker)], packages, stop).await
-            }
-        };
-        // Whoever asked may be gone.
-        let _ = answer.send(reply);
-    }
-
-    async fn wish(&mut self, command: &[&str], packages: &[PackageName], stop: &CancellationToken) -> Answer {
-        let arguments: Vec<&str> =
-            command.iter().copied().chain(packages.iter().map(PackageName::as_str)).collect();
-        let Some(done) = self.command(&arguments, self.until_hour(), stop).await else {
-            return Answer::refused("the agent is stopping: ask again");
-        };
-        self.look_ahead(false, stop).await;
-        let printed = String::from_utf8_lossy(&done.stdout).into_owned();
-        Answer { code: done.code.unwrap_or(5), printed, said: done.stderr }
-    }
-
     /// Runs one of this program's commands; `None` when the agent is stopped meanwhile, which ends the command.
     async fn command(
         &self,
@@ -412,7 +406,18 @@ impl Agent {
         limit: Option<Duration>,
         stop: &CancellationToken,
     ) -> Option<Done> {
-        let done = until_stopped(stop, self.worker.run(arguments, limit)).await?;
+        self.command_followed(arguments, limit, None, stop).await
+    }
+
+    /// The same, where somebody wants to know how far it is.
+    async fn command_followed(
+        &self,
+        arguments: &[&str],
+        limit: Option<Duration>,
+        follower: Option<&watch::Sender<Option<Progress>>>,
+        stop: &CancellationToken,
+    ) -> Option<Done> {
+        let done = until_stopped(stop, self.worker.run(arguments, limit, follower)).await?;
         match done {
             Ok(done) => {
                 if !done.succeeded() {
@@ -490,14 +495,6 @@ impl Agent {
 
 fn time_until(end: Instant, now: Instant) -> Duration {
     Duration::try_from(end.duration_since(now)).unwrap_or_default()
-}
-
-fn word(asker: Asker) -> &'static str {
-    match asker {
-        Asker::Anyone => "anyone",
-        Asker::Teacher => "teacher",
-        Asker::Administrator => "administrator",
-    }
 }
 
 async fn until_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {

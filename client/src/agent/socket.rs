@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/agent.sock     one line of JSON each way: {"ask":"install","packages":["geogebra"]} ─▶ {"code":0,"said":"…"}
+//!                       {"ask":"open-store","language":"fr"} stays open: `store/companion.rs`
 //! ```
 //!
 //! Threats and the defence for each:
@@ -18,11 +19,15 @@ use std::time::Duration;
 
 use fs_err as fs;
 use mirabelle_content::durable;
-use mirabelle_manifests::{Asker, PackageName};
+use mirabelle_manifests::{Asker, Instant, PackageName};
+use mirabelle_terminal::Progress;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 32;
@@ -37,9 +42,27 @@ const MAX_PACKAGES: usize = 50;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
-    Install { packages: Vec<PackageName> },
-    Remove { packages: Vec<PackageName> },
+    Install {
+        packages: Vec<PackageName>,
+    },
+    Remove {
+        packages: Vec<PackageName>,
+    },
+    /// Keeps a release on purpose, or goes back to it, until a day.
+    Keep {
+        package: PackageName,
+        sequence: u64,
+        until: Instant,
+    },
+    /// Keeps it no longer.
+    Release {
+        package: PackageName,
+    },
     Refresh,
+    /// A page of the store, for as long as whoever asks stays connected.
+    OpenStore {
+        language: Option<String>,
+    },
 }
 
 impl Request {
@@ -67,10 +90,51 @@ impl Answer {
 }
 
 /// A wish that waits for the agent.
-pub(super) struct Wish {
-    pub(super) request: Request,
-    pub(super) asker: Asker,
-    pub(super) answer: oneshot::Sender<Answer>,
+pub(crate) struct Wish {
+    pub(crate) request: Request,
+    pub(crate) asker: Asker,
+    pub(crate) answer: oneshot::Sender<Answer>,
+    /// Hears how far it is.
+    pub(crate) progress: watch::Sender<Option<Progress>>,
+    /// Gives it up, also while it is fulfilled.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Where wishes are handed in.
+#[derive(Clone)]
+pub(crate) struct Wishes {
+    sender: mpsc::Sender<Wish>,
+    /// Told of each: what the agent does of itself gives way.
+    waiting: Arc<Notify>,
+}
+
+impl Wishes {
+    pub(super) fn new(sender: mpsc::Sender<Wish>, waiting: Arc<Notify>) -> Self {
+        Self { sender, waiting }
+    }
+
+    /// Hands one in, and waits until it is fulfilled.
+    pub(crate) async fn ask(&self, request: Request, asker: Asker) -> Answer {
+        self.follow(request, asker, watch::Sender::default(), CancellationToken::new()).await
+    }
+
+    /// Hands one in whose progress is followed, and that can be given up.
+    pub(crate) async fn follow(
+        &self,
+        request: Request,
+        asker: Asker,
+        progress: watch::Sender<Option<Progress>>,
+        cancel: CancellationToken,
+    ) -> Answer {
+        let stopping = || Answer::refused("the agent is stopping: ask again");
+        let (answer, answered) = oneshot::channel();
+        let wish = Wish { request, asker, answer, progress, cancel };
+        if self.sender.send(wish).await.is_err() {
+            return stopping();
+        }
+        self.waiting.notify_one();
+        answered.await.unwrap_or_else(|_| stopping())
+    }
 }
 
 /// Listens at `path`, in place of what a killed agent left there.
@@ -81,8 +145,13 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Takes requests and hands them on as wishes.
-pub(super) async fn serve(listener: UnixListener, teachers: Vec<String>, wishes: mpsc::Sender<Wish>) {
+/// Takes requests and hands them on as wishes, or to the store.
+pub(super) async fn serve(
+    listener: UnixListener,
+    teachers: Vec<String>,
+    wishes: Wishes,
+    store: Option<Arc<Store>>,
+) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let teachers = Arc::new(teachers);
     loop {
@@ -95,9 +164,9 @@ pub(super) async fn serve(listener: UnixListener, teachers: Vec<String>, wishes:
                 continue;
             }
         };
-        let (wishes, teachers) = (wishes.clone(), teachers.clone());
+        let (wishes, teachers, store) = (wishes.clone(), teachers.clone(), store.clone());
         tokio::spawn(async move {
-            if let Err(error) = answer(stream, &teachers, &wishes).await {
+            if let Err(error) = answer(stream, &teachers, &wishes, store.as_ref()).await {
                 tracing::debug!(%error, "a request was not answered");
             }
             drop(permit);
@@ -105,8 +174,14 @@ pub(super) async fn serve(listener: UnixListener, teachers: Vec<String>, wishes:
     }
 }
 
-async fn answer(mut stream: UnixStream, teachers: &[String], wishes: &mpsc::Sender<Wish>) -> io::Result<()> {
-    let asker = who(stream.peer_cred()?.uid(), teachers).await;
+async fn answer(
+    mut stream: UnixStream,
+    teachers: &[String],
+    wishes: &Wishes,
+    store: Option<&Arc<Store>>,
+) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    let asker = who(user, teachers).await;
     let mut line = String::new();
     let (reading, _) = stream.split();
     let read = async { BufReader::new(reading.take(MAX_LINE_BYTES)).read_line(&mut line).await };
@@ -116,16 +191,11 @@ async fn answer(mut stream: UnixStream, teachers: &[String], wishes: &mpsc::Send
         Ok(Request::Install { packages } | Request::Remove { packages }) if packages.len() > MAX_PACKAGES => {
             Answer::refused("too many packages at once")
         }
-        Ok(request) => {
-            let (sender, receiver) = oneshot::channel();
-            let wish = Wish { request, asker, answer: sender };
-            match wishes.send(wish).await {
-                Ok(()) => {
-                    receiver.await.unwrap_or_else(|_| Answer::refused("the agent is stopping: ask again"))
-                }
-                Err(_) => Answer::refused("the agent is stopping: ask again"),
-            }
-        }
+        Ok(Request::OpenStore { language }) => match store {
+            Some(store) => return store.accompany(stream, user, asker, language.as_deref()).await,
+            None => Answer::refused("the store cannot be opened on this machine: its port is taken"),
+        },
+        Ok(request) => wishes.ask(request, asker).await,
     };
     let mut bytes = serde_json::to_vec(&answer)?;
     bytes.push(b'\n');
@@ -187,7 +257,8 @@ mod tests {
         let path = directory.path().join("agent.sock");
         let listener = listen(&path).unwrap();
         let (sender, mut wishes) = mpsc::channel(1);
-        let serving = tokio::spawn(serve(listener, Vec::new(), sender));
+        let wishes_of = Wishes::new(sender, Arc::default());
+        let serving = tokio::spawn(serve(listener, Vec::new(), wishes_of, None));
         let fulfilling = tokio::spawn(async move {
             let mut fulfilled = 0;
             while let Some(wish) = wishes.recv().await {

@@ -19,6 +19,7 @@ use mirabelle_transfer::{FetchError, Fetcher};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::platform::disk_space;
 
 /// Where the system says which network interfaces there are.
 const INTERFACES: &str = "/sys/class/net";
@@ -42,16 +43,21 @@ struct Stands<'a> {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     tags: &'a BTreeSet<Tag>,
     platform: &'a Platform,
+    /// Bytes that it has for software.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<u64>,
 }
 
 /// Asks the node to wake this machine at `at`.
-pub(super) async fn ask(fetcher: &Fetcher, config: &Config, at: Instant) -> io::Result<()> {
+pub(super) async fn ask(fetcher: &Fetcher, config: &Config, root: &Path, at: Instant) -> io::Result<()> {
     let mac = addresses(Path::new(INTERFACES))?;
     if mac.is_empty() {
         return Err(io::Error::other("this machine has no network interface that can be woken"));
     }
     let machine = &config.machine;
-    let stands = Stands { room: machine.room.as_ref(), tags: &machine.tags, platform: &machine.platform };
+    let free = disk_space(root).ok().map(|disk| disk.free.saturating_sub(config.reserve(disk.total)));
+    let stands =
+        Stands { room: machine.room.as_ref(), tags: &machine.tags, platform: &machine.platform, free };
     let mut wake_up = WakeUp { machine: &machine.id, mac, at, stands: Some(stands) };
     let asked = fetcher.post("wake-ups", serde_json::to_vec(&wake_up)?).await;
     if !matches!(asked, Err(FetchError::Status { status: 400, .. })) {
@@ -87,13 +93,13 @@ mod tests {
     fn a_machine_says_where_it_stands_and_to_an_older_node_nothing_that_it_refuses() {
         let (machine, room) = ("b12-03".parse().unwrap(), "B12".parse().unwrap());
         let (tags, platform) = (["exam".parse().unwrap()].into(), "linux-x86_64".parse().unwrap());
-        let stands = Stands { room: Some(&room), tags: &tags, platform: &platform };
+        let stands = Stands { room: Some(&room), tags: &tags, platform: &platform, free: Some(9) };
         let at = "2026-11-26T06:30:00Z".parse().unwrap();
         let mut wake_up =
             WakeUp { machine: &machine, mac: vec!["02:00:00:12:34:56".to_owned()], at, stands: Some(stands) };
         let said = |wake_up: &WakeUp<'_>| serde_json::to_string(wake_up).unwrap();
         let plain = r#"{"machine":"b12-03","mac":["02:00:00:12:34:56"],"at":"2026-11-26T06:30:00Z""#;
-        let standing = r#","room":"B12","tags":["exam"],"platform":"linux-x86_64"}"#;
+        let standing = r#","room":"B12","tags":["exam"],"platform":"linux-x86_64","free":9}"#;
         assert_eq!(said(&wake_up), format!("{plain}{standing}"));
         wake_up.stands = None;
         assert_eq!(said(&wake_up), format!("{plain}}}"));

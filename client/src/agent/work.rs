@@ -25,7 +25,11 @@ impl Agent {
         let ends = [self.timetable.next_lesson(now), evening.filter(|evening| *evening > now)];
         let limit = ends.into_iter().flatten().min().map(|end| time_until(end, now));
         let before = self.all_due();
-        let prepared = self.command(&["prepare"], limit, stop).await;
+        // Somebody's wish comes first; what was fetched stays.
+        let prepared = tokio::select! {
+            prepared = self.command(&["prepare"], limit, stop) => prepared,
+            () = self.waiting.notified() => return,
+        };
         self.look_ahead(false, stop).await;
         if prepared.is_some_and(|done| done.succeeded()) && self.all_due() != before {
             self.fetching.end();
@@ -134,7 +138,7 @@ impl Agent {
             let node = self.node();
             let asking = async {
                 let node = node.ok_or(std::io::ErrorKind::NotConnected)?;
-                wake::ask(&node, &self.config, at).await
+                wake::ask(&node, &self.config, self.layout.root(), at).await
             };
             let asked = tokio::time::timeout(ASKING, asking).await;
             match asked.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
@@ -151,6 +155,7 @@ impl Agent {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the machine cannot be switched off, and it is tried again");
+                self.report_staying_on(hour, &error.to_string());
                 self.switching_off.begin(Instant::now(), SHORTEST_REST);
                 false
             }

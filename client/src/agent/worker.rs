@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use mirabelle_terminal::{PROGRESS_VARIABLE, Progress};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::watch;
 
 /// The most of a command's output that is read.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
@@ -52,22 +54,27 @@ impl Worker {
         Ok(Self { program: std::env::current_exe()?, root: root.to_owned() })
     }
 
-    /// Runs a command for at most `limit`; dropped before it ends, the command is killed.
-    pub(super) async fn run(&self, arguments: &[&str], limit: Option<Duration>) -> std::io::Result<Done> {
+    /// Runs a command for at most `limit`; dropped before it ends, the command is killed. Whoever follows it hears how far it is.
+    pub(super) async fn run(
+        &self,
+        arguments: &[&str],
+        limit: Option<Duration>,
+        follower: Option<&watch::Sender<Option<Progress>>>,
+    ) -> std::io::Result<Done> {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(&self.root).args(["--json", "--wait"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.env(PROGRESS_VARIABLE, "lines");
         let begun = tokio::time::Instant::now();
         let mut child = command.spawn()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let work = async { tokio::join!(read(stdout), read(stderr), child.wait()) };
+        let work = async { tokio::join!(read(stdout), listen(stderr, follower), child.wait()) };
         let limit = limit.unwrap_or(LONGEST).min(LONGEST);
         let Ok((stdout, stderr, status)) = tokio::time::timeout(limit, work).await else {
             let _ = child.kill().await;
             let took = begun.elapsed();
             return Ok(Done { code: None, stdout: Vec::new(), stderr: String::new(), took });
         };
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
         Ok(Done { code: status?.code(), stdout, stderr, took: begun.elapsed() })
     }
 }
@@ -80,4 +87,29 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
     }
     bytes
+}
+
+/// What a command says, without its lines of progress, which go to whoever follows it.
+async fn listen(
+    pipe: Option<impl AsyncRead + Unpin>,
+    follower: Option<&watch::Sender<Option<Progress>>>,
+) -> String {
+    let mut said = String::new();
+    let Some(pipe) = pipe else { return said };
+    let mut pipe = BufReader::new(pipe).take(MAX_OUTPUT_BYTES);
+    let mut line = Vec::new();
+    while matches!(pipe.read_until(b'\n', &mut line).await, Ok(bytes) if bytes > 0) {
+        let text = String::from_utf8_lossy(&line);
+        match Progress::of(text.trim_end()) {
+            Some(progress) => {
+                if let Some(follower) = follower {
+                    follower.send_replace(Some(progress));
+                }
+            }
+            None => said.push_str(&text),
+        }
+        line.clear();
+    }
+    let _ = tokio::io::copy(&mut pipe.into_inner(), &mut tokio::io::sink()).await;
+    said
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mirabelle_manifests::{Asker, AssignmentMode, Instant, MachineState, PackageName, Reason};
+use jiff::SignedDuration;
+use mirabelle_manifests::{
+    Asker, AssignmentMode, CatalogueEntry, Instant, Keep, MachineState, PackageName, Reason,
+};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -174,6 +177,66 @@ pub(super) async fn remove(
     }
     let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
     execute(context, &begun, &plan, None, &format!("remove {}", names.join(" ")), dry_run).await
+}
+
+/// The longest that anybody keeps a release: a school year.
+const LONGEST_KEEP: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// Keeps a release on purpose, or no longer, and goes where that leads.
+pub(super) async fn keep(
+    context: &Context,
+    package: &PackageName,
+    keep: Option<Keep>,
+    asker: Asker,
+) -> Result<(), Failure> {
+    {
+        let config = context.config()?;
+        let begun = context.begin(&config)?;
+        let what = || format!("cannot keep a version of `{package}`");
+        let Some(installed) = begun.current.packages.get(package) else {
+            return Err(Failure::no(format!("{}: it is not installed", what())));
+        };
+        let asked = begun.state.asked.get(package);
+        if asker == Asker::Anyone && asked.is_none_or(|known| *known > Asker::Anyone) {
+            return Err(Failure::no(format!("{}: it is not yours to keep", what()))
+                .hint("a teacher, or an administrator of this machine, can"));
+        }
+        if let Some(Keep { sequence, until }) = &keep {
+            if *until <= context.now || until.duration_since(context.now) > LONGEST_KEEP {
+                return Err(Failure::usage(format!(
+                    "{}: {until:.0} is past, or more than 400 days away",
+                    what()
+                )));
+            }
+            if *sequence > installed.sequence {
+                return Err(Failure::no(format!(
+                    "{}: release {sequence} is newer than what is here",
+                    what()
+                ))
+                .hint("`update` brings newer versions"));
+            }
+            let network = context.kept().await?;
+            let of_package = |entry: &&CatalogueEntry| {
+                entry.listing.name == *package && entry.listing.platform.runs_on(&config.machine.platform)
+            };
+            let mut approved = network.catalogue.iter().filter(of_package);
+            if !approved.any(|entry| entry.listing.sequence == *sequence) {
+                return Err(Failure::no(format!(
+                    "{}: there is no approved release {sequence} of it",
+                    what()
+                )));
+            }
+        }
+        context.layout.change_state(|state| match keep {
+            Some(keep) => {
+                state.kept.insert(package.clone(), keep);
+            }
+            None => {
+                state.kept.remove(package);
+            }
+        })?;
+    }
+    update(context, &BTreeSet::from([package.clone()]), false, false).await
 }
 
 async fn execute(

@@ -19,7 +19,7 @@ struct Enrolled {
 }
 
 pub(super) fn run(context: &Context, arguments: Enroll) -> Result<(), Failure> {
-    let Enroll { trusted_root, machine, room, tags } = arguments;
+    let Enroll { trusted_root, code, machine, room, tags } = arguments;
     let what = || format!("cannot trust `{}`", trusted_root.display());
     let bytes = durable::read_if_present(&trusted_root, MAX_ROOT_BYTES)
         .or_fail(what)?
@@ -47,6 +47,12 @@ pub(super) fn run(context: &Context, arguments: Enroll) -> Result<(), Failure> {
         tags: tags.into_iter().collect(),
         ..ConfigFile::default()
     };
+    if let Some(code) = code {
+        let path = context.layout.college_code();
+        let text = format!("{}\n", code.shown().as_str());
+        durable::write_atomically_as(&path, text.as_bytes(), 0o600, None)
+            .or_fail(|| format!("cannot write `{}`", path.display()))?;
+    }
     let text = toml::to_string_pretty(&file).map_err(|error| Failure::usage(error.to_string()))?;
     durable::write_atomically(&path, text.as_bytes())
         .or_fail(|| format!("cannot write `{}`", path.display()))?;

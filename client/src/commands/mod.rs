@@ -8,6 +8,7 @@ mod look;
 mod routes;
 mod run;
 mod status;
+mod store;
 mod support;
 mod tend;
 mod why;
@@ -16,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
 use mirabelle_manifests::tuf::RoleName;
-use mirabelle_manifests::{Asker, Decision, Digest, Instant, Machine, MachineState, PackageName, Situation};
+use mirabelle_manifests::{
+    Asker, Decision, Digest, Instant, Keep, Machine, MachineState, PackageName, Situation,
+};
 use mirabelle_terminal::{Failure, Kind, OrFail, Output, print_document, runtime};
 use mirabelle_transfer::{Fetcher, Network, RetryPolicy, Upstream, kept_network, refresh_or_keep};
 
@@ -299,6 +302,20 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             }
             runtime()?.block_on(change::remove(&context, &packages, on_behalf_of.into(), dry_run))
         }
+        Command::Keep { package, on_behalf_of, sequence, until } => {
+            let keep = sequence.zip(until).map(|(sequence, until)| Keep { sequence, until });
+            let request = match &keep {
+                Some(Keep { sequence, until }) => {
+                    socket::Request::Keep { package: package.clone(), sequence: *sequence, until: *until }
+                }
+                None => socket::Request::Release { package: package.clone() },
+            };
+            if let Some(answer) = agent::instead(&context, &request) {
+                return answer;
+            }
+            runtime()?.block_on(change::keep(&context, &package, keep, on_behalf_of.into()))
+        }
+        Command::Store { print } => store::run(&context, print),
         Command::Rollback { dry_run } => change::rollback(&context, dry_run),
         Command::Verify => tend::verify(&context),
         Command::Repair => runtime()?.block_on(tend::repair(&context)),

@@ -2,16 +2,23 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use fs_err as fs;
 use mirabelle_content::durable;
+use mirabelle_fleet::Hardware;
 use mirabelle_manifests::MachineUser;
 
 /// The most of a list of users or groups.
 const MAX_USERS_BYTES: u64 = 16 << 20;
+
+/// The most of what the system says of the machine.
+const MAX_SAID_BYTES: u64 = 64 << 10;
+/// The most of the list of sockets that is looked through.
+const MAX_SOCKETS_BYTES: u64 = 4 << 20;
 
 /// Writes a launcher: a script that names no version, so that it stays right whatever is current.
 pub(crate) fn write_launcher(path: &Path, program: &Path, root: &Path, name: &str) -> io::Result<()> {
@@ -93,10 +100,61 @@ pub(crate) fn started(pid: u32) -> Option<String> {
     (!ended).then(|| format!("{} {since_boot}", boot()))
 }
 
+/// The user at the other end of a connection from this machine's own loopback, as the kernel's table of sockets has it; nothing, if it
+/// is not there.
+pub(crate) fn user_of(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
+    let (IpAddr::V4(peer_ip), IpAddr::V4(own_ip)) = (peer.ip(), own.ip()) else { return None };
+    // proc_net(5): addresses as the machine's own words in hex, ports in hex, the user in the eighth column.
+    let written =
+        |ip: std::net::Ipv4Addr, port: u16| format!("{:08X}:{port:04X}", u32::from_ne_bytes(ip.octets()));
+    let (local, remote) = (written(peer_ip, peer.port()), written(own_ip, own.port()));
+    let table = durable::read_if_present(Path::new("/proc/net/tcp"), MAX_SOCKETS_BYTES).ok()??;
+    let table = String::from_utf8_lossy(&table);
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_it = fields.get(1) == Some(&local.as_str()) && fields.get(2) == Some(&remote.as_str());
+        if is_it { fields.get(7)?.parse().ok() } else { None }
+    })
+}
+
 /// A file that is on no disk, and gone when it is closed.
 pub(crate) fn scratch() -> io::Result<std::fs::File> {
     let file = rustix::fs::memfd_create("mirabelle", rustix::fs::MemfdFlags::CLOEXEC)?;
     Ok(file.into())
+}
+
+/// Of what the machine is made, as far as it tells; `root` is where packages are.
+pub(crate) fn hardware(root: &Path) -> Hardware {
+    let said = |path: &str| {
+        let text =
+            durable::read_if_present(Path::new(path), MAX_SAID_BYTES).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&text).trim().to_owned()
+    };
+    let memory = said("/proc/meminfo");
+    let memory = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let space = disk_space(root).unwrap_or(DiskSpace { total: 0, free: 0 });
+    Hardware {
+        cpus: std::thread::available_parallelism()
+            .map_or(0, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        disk_gib: space.total >> 30,
+        free_gib: space.free >> 30,
+        memory_mib: memory.map_or(0, |kib: u64| kib >> 10),
+        model: said("/sys/class/dmi/id/product_name"),
+        vendor: said("/sys/class/dmi/id/sys_vendor"),
+    }
+}
+
+/// The operating system, as it calls itself (os-release(5)).
+pub(crate) fn system() -> String {
+    let text = durable::read_if_present(Path::new("/etc/os-release"), MAX_SAID_BYTES)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(String::new, |name| name.trim_matches('"').to_owned())
 }
 
 /// The room on a file system, in bytes.
@@ -118,4 +176,20 @@ pub(crate) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
 pub(crate) fn may_write(directory: &Path) -> bool {
     let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_whose_a_connection_is() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(own).unwrap();
+        let peer = client.local_addr().unwrap();
+        assert_eq!(user_of(peer, own), Some(rustix::process::geteuid().as_raw()));
+        let nobody = SocketAddr::new(peer.ip(), own.port());
+        assert_eq!(user_of(nobody, own), None);
+    }
 }

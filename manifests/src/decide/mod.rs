@@ -12,6 +12,7 @@
 //! package stays as it is.
 
 mod explain;
+mod offers;
 mod reason;
 mod resolve;
 mod together;
@@ -59,6 +60,19 @@ pub struct MachineState {
     pub held: BTreeMap<PackageName, u64>,
     /// Releases that failed here.
     pub quarantine: BTreeMap<Digest, Quarantine>,
+    /// Releases that somebody keeps here on purpose, for a time.
+    pub kept: BTreeMap<PackageName, Keep>,
+}
+
+/// A release that somebody keeps on purpose: the one that a lesson was built on. Normal updates go on by themselves
+/// afterwards; a deadline of the deployment does not wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// The release.
+    pub sequence: u64,
+    /// Until when.
+    pub until: Instant,
 }
 
 /// A release that is installed.
@@ -206,7 +220,7 @@ impl<'a> Situation<'a> {
             reasons.push(Reason::AskedFor);
         }
         let entry = match self.target(package, assignment, installed, &mut reasons) {
-            Ok(entry) => entry,
+            Ok(entry) => self.kept(package, assignment, entry, &mut reasons).unwrap_or(entry),
             Err(reason) => return Decision::keep(reasons, reason),
         };
         self.judge(package, entry, installed, assignment, reasons)
@@ -257,6 +271,26 @@ impl<'a> Situation<'a> {
         Err(closed.unwrap_or(Reason::NoRelease { platform }))
     }
 
+    /// The release that somebody keeps here in place of `meant`: never a newer one, so that no ring is jumped, and none against
+    /// a pin or beyond a deadline of the deployment.
+    fn kept(
+        &self,
+        package: &PackageName,
+        assignment: &Assignment,
+        meant: &CatalogueEntry,
+        reasons: &mut Vec<Reason>,
+    ) -> Option<&'a CatalogueEntry> {
+        let Keep { sequence, until } = *self.state.kept.get(package)?;
+        let overruled = assignment.track.pinned(self.now).is_some()
+            || assignment.deadline.is_some_and(|deadline| deadline <= self.now);
+        if until <= self.now || overruled || sequence >= meant.listing.sequence {
+            return None;
+        }
+        let entry = self.approved(package, sequence)?;
+        reasons.push(Reason::KeptOnPurpose { sequence, until, newest: meant.listing.version.clone() });
+        Some(entry)
+    }
+
     /// Whether the release that is meant may come now.
     fn judge(
         &self,
@@ -275,7 +309,7 @@ impl<'a> Situation<'a> {
             let (since, why) = (failed.since, failed.why.clone());
             return Decision::keep(reasons, Reason::Quarantined { sequence, since, why });
         }
-        if self.state.held.get(package) == Some(&sequence) {
+        if self.state.held.get(package) == Some(&sequence) && !self.keeps(package, sequence) {
             return Decision::keep(reasons, Reason::HeldBack { sequence });
         }
         let deadline = assignment.deadline;
@@ -285,7 +319,11 @@ impl<'a> Situation<'a> {
                 reasons.push(Reason::Missing);
                 Decision { action: Action::Install(entry.clone()), reasons, deadline }
             }
-            Some(installed) if installed > sequence && assignment.track.pinned(self.now).is_none() => {
+            Some(installed)
+                if installed > sequence
+                    && assignment.track.pinned(self.now).is_none()
+                    && !self.keeps(package, sequence) =>
+            {
                 Decision::keep(reasons, Reason::Older { installed, target: sequence })
             }
             Some(installed) => {
@@ -293,6 +331,11 @@ impl<'a> Situation<'a> {
                 Decision { action: Action::Update(entry.clone()), reasons, deadline }
             }
         }
+    }
+
+    /// True when somebody keeps this release here now.
+    fn keeps(&self, package: &PackageName, sequence: u64) -> bool {
+        self.state.kept.get(package).is_some_and(|keep| keep.sequence == sequence && self.now < keep.until)
     }
 
     /// The approved release with this sequence that runs here: one for exactly this platform before one for all.

@@ -28,6 +28,8 @@ pub enum Reason {
     Deadline { deadline: Instant },
     #[error("release {sequence} is for ring `{ring}` from {opens:.0}; this workstation is in it")]
     RingOpen { sequence: u64, ring: String, opens: Instant },
+    #[error("somebody keeps release {sequence} here until {until:.0}, in place of {newest}")]
+    KeptOnPurpose { sequence: u64, until: Instant, newest: Version },
     #[error("{} requires it", list(.by))]
     RequiredBy { by: Vec<PackageName> },
 

@@ -1,5 +1,6 @@
 //! Every situation of one package has its decision; `together.rs` has those of several.
 
+mod offers;
 mod together;
 
 use super::*;
@@ -57,6 +58,7 @@ impl World {
             platform: Platform::any(),
             requires: of("requires "),
             sequence,
+            showcase: None,
             summary: text.clone(),
             title: text,
             version: format!("1.{sequence}").parse().unwrap(),
@@ -177,7 +179,21 @@ impl World {
         Catalogue::read(&role).unwrap()
     }
 
+    /// Somebody keeps a release here for a day.
+    fn keeps(mut self, package: &str, sequence: u64) -> Self {
+        let keep = Keep { sequence, until: time("2026-03-02T12:00:00Z") };
+        self.state.kept.insert(package.parse().unwrap(), keep);
+        self
+    }
+
     fn decide(&self) -> BTreeMap<PackageName, Decision> {
+        fn decided(situation: &Situation<'_>) -> BTreeMap<PackageName, Decision> {
+            situation.decide()
+        }
+        self.with_situation(decided)
+    }
+
+    fn with_situation<T>(&self, work: impl FnOnce(&Situation<'_>) -> T) -> T {
         let machine = Machine {
             college: "57001".parse().unwrap(),
             id: "b12-03".parse().unwrap(),
@@ -193,7 +209,7 @@ impl World {
             state: &self.state,
             now: time(NOW),
         };
-        situation.decide()
+        work(&situation)
     }
 
     /// What is decided, a line for each package: `ruff: update to 2: release 1 is here`.
@@ -228,7 +244,7 @@ fn every_situation_has_its_decision() {
     let available = || ruff().line("ruff", "available");
     let teachers = || ruff().line("ruff", "teachers");
     let update = "update to 2: release 1 is here";
-    let cases = [
+    let cases = vec![
         (required(), "install 2: it is not here yet"),
         (required().installed("ruff", 1), update),
         (required().installed("ruff", 2), "keep: it is what the deployment says"),

@@ -8,6 +8,7 @@ mod audience;
 mod hours;
 mod owed;
 mod rollout;
+mod sign_in;
 mod timetable;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::names::{GroupName, PackageName, SiteId, ValueName, Version};
 pub use self::audience::{Audience, Closeness, Groups, Machine};
 pub use self::hours::{Clock, ClockError, Day, Holiday, Hours, Moment, Span};
 pub use self::rollout::{Place, Ring, Rollout};
+pub use self::sign_in::SignIn;
 pub use self::timetable::{Between, Timetable};
 
 /// The document.
@@ -33,6 +35,9 @@ pub struct Deployment {
     type_: DeploymentType,
     /// What goes where.
     pub assignments: Vec<Assignment>,
+    /// What the store shows first, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub featured: Vec<PackageName>,
     /// Audiences that have a name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: Groups,
@@ -42,6 +47,9 @@ pub struct Deployment {
     /// Rings, by the name of their rollout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rollouts: BTreeMap<GroupName, Rollout>,
+    /// How people sign in; nobody does, if it is not said.
+    #[serde(default, rename = "sign-in", skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignIn>,
     /// What the settings of releases are filled with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Values>,
@@ -187,6 +195,9 @@ pub enum DeploymentError {
         /// What is wrong.
         fault: String,
     },
+    /// Nobody can sign in like this.
+    #[error("nobody can sign in as the deployment says: {0}")]
+    UnsoundSignIn(&'static str),
     /// A value with a control character, which could begin a line of its own in a file that is made with it.
     #[error("the value `{0}` holds a control character")]
     ControlCharacter(ValueName),
@@ -334,6 +345,9 @@ impl Deployment {
             if let Some(fault) = hours.fault() {
                 return Err(DeploymentError::UnsoundHours { to: hours.to.clone(), fault });
             }
+        }
+        if let Some(fault) = self.sign_in.as_ref().and_then(SignIn::fault) {
+            return Err(DeploymentError::UnsoundSignIn(fault));
         }
         for values in &self.values {
             self.check_audience(&values.to, || "an entry of the values".to_owned())?;

@@ -150,6 +150,7 @@ fn listing(name: &str, platform: &str, sequence: u64, requires: &[&str]) -> List
         platform: platform.parse().unwrap(),
         requires: requires.iter().map(relation).collect(),
         sequence,
+        showcase: None,
         summary: text.clone(),
         title: text,
         version: sequence.to_string().parse().unwrap(),

@@ -15,6 +15,7 @@ use crate::cli::Build;
 use crate::keyfile;
 use crate::recipe::Recipe;
 use crate::sbom::{self, MAX_PAPER_BYTES, Papers};
+use crate::storefront::write_files;
 
 #[derive(Serialize)]
 struct Built {
@@ -43,6 +44,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
 
     let about = recipe.description(context.now);
     let sbom = sbom_of(&recipe, &about, &tree, &files)?;
+    let (showcase, media) = recipe.showcase()?;
 
     let result = work.path().join("result");
     fs::create_dir(&result).or_fail(what)?;
@@ -56,6 +58,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     bar.finish();
     let release = Release::new(about, entries, described)
         .and_then(|release| release.with_sbom(Sbom::of(&sbom)))
+        .and_then(|release| release.with_showcase(showcase))
         .or_fail(what)?;
 
     // What was made is read back as everybody will read it, before anything is signed.
@@ -65,6 +68,7 @@ pub(super) fn run(context: &mut Context, arguments: &Build) -> Result<(), Failur
     bar.finish();
 
     durable::write_atomically(&result.join(sbom::FILE_NAME), &sbom).or_fail(what)?;
+    write_files(&media, &result.join("media"))?;
     let manifest = release.sign(key.as_ref()).or_fail(what)?;
     durable::write_atomically(&result.join("release.json"), &manifest).or_fail(what)?;
     let destination = arguments.out.join(recipe.label());

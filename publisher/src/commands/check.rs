@@ -289,6 +289,7 @@ mod tests {
                     name: "ruff".parse().unwrap(),
                     platform: Platform::any(),
                     sequence: *sequence,
+                    showcase: None,
                     summary: text.clone(),
                     title: text,
                     version: format!("1.{sequence}").parse().unwrap(),

@@ -9,9 +9,11 @@ mod deltas;
 mod deploy;
 mod draft;
 mod enrolment_code;
+mod fleet;
 mod init;
 mod key;
 mod packager;
+mod person;
 mod publish;
 mod review;
 mod role;
@@ -88,6 +90,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(context),
         Command::EnrolmentCode(arguments) => enrolment_code::run(context, &arguments),
         Command::Verify => runtime()?.block_on(verify::run(context)),
+        Command::Node(command) => runtime()?.block_on(fleet::node(context, &command)),
+        Command::Machines(arguments) => runtime()?.block_on(fleet::machines(context, &arguments)),
+        Command::Person(command) => person::run(context, &command),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),
         Command::Print { kind } => print_document(kind, Cli::command()),
     }

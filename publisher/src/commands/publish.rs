@@ -217,7 +217,7 @@ fn encode(
     Ok(paths)
 }
 
-/// Moves the bundles and SBOMs of approved releases into the served tree, with the routes that lead to them.
+/// Moves the bundles, SBOMs and pictures of approved releases into the served tree, with the routes that lead to them.
 fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
     let mut published = Vec::new();
     for (path, file) in repository.catalogue()?.targets {
@@ -230,6 +230,7 @@ fn publish_releases(repository: &Repository) -> Result<Vec<String>, Failure> {
         let bundle = repository.public().join(bundle_path(release.bundle.sha256));
         let sbom = release.sbom.map(|sbom| repository.public().join(sbom_path(sbom.sha256)));
         let listed = sbom.as_ref().is_none_or(|sbom| sbom.exists());
+        repository.publish_media(&signed)?;
         let routes = repository.public().join(routes_path(digest));
         let submitted = repository.submission_directory(digest);
         if routes.exists() && bundle.exists() && listed {

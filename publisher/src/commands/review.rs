@@ -45,7 +45,13 @@ pub(super) fn run(context: &Context, arguments: &cli::Review) -> Result<(), Fail
         templates,
     });
 
-    let review = Review::new(before.as_ref(), &now, packager, context.now);
+    let showcase = now.signed.release.showcase.clone();
+    let in_store = match showcase {
+        Some(showcase) => Some((showcase, repository.store_page(now.signed)?.unwrap_or_default())),
+        None => None,
+    };
+    let shown_before = before.as_ref().and_then(|side| side.signed.release.showcase.as_ref());
+    let review = Review::new(before.as_ref(), &now, packager, context.now).in_store(in_store, shown_before);
     if let Some(file) = &arguments.html {
         let what = || format!("cannot write the page `{}`", file.display());
         let file = path::absolute(file).or_fail(what)?;

@@ -11,6 +11,7 @@ use super::Context;
 use crate::audit::{Event, Record};
 use crate::cli::Submit;
 use crate::sbom::{self, Inventory};
+use crate::storefront::{read_files, write_files};
 use crate::submission::{Submission, checked_sbom};
 
 #[derive(Serialize)]
@@ -47,6 +48,7 @@ pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failu
     };
     let sbom = checked_sbom(&built.sbom(), expected)?;
     Inventory::parse(&sbom).or_fail(what)?;
+    let media = read_files(built.signed.release.showcase.as_ref(), &built.directory.join("media"))?;
     let bar = Bar::bytes("checking the bundle", built.signed.release.bundle.size);
     let bundle = fs::File::open(built.bundle()).or_fail(what)?;
     verify_bundle(bundle, &built.signed.release, &mut |bytes| bar.advance(bytes)).or_fail(what)?;
@@ -57,6 +59,7 @@ pub(super) fn run(context: &mut Context, arguments: &Submit) -> Result<(), Failu
     let staging = tempfile::Builder::new().prefix(".submitting-").tempdir_in(&submitted).or_fail(what)?;
     fs::copy(built.bundle(), staging.path().join("bundle.tar.zst")).or_fail(what)?;
     durable::write_atomically(&staging.path().join(sbom::FILE_NAME), &sbom).or_fail(what)?;
+    write_files(&media, &staging.path().join("media"))?;
     durable::write_atomically(&staging.path().join("release.json"), &built.manifest).or_fail(what)?;
     fs::File::open(staging.path().join("bundle.tar.zst")).and_then(|file| file.sync_all()).or_fail(what)?;
     fs::rename(staging.path(), &destination).or_fail(what)?;

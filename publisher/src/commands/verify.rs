@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use crate::storefront::read_files;
 use crate::submission::checked_sbom;
 
 #[derive(Serialize)]
@@ -27,6 +28,8 @@ struct Verified {
     releases: usize,
     bundle_bytes: u64,
     sboms: usize,
+    /// Pictures and pages of the store.
+    media: usize,
     deltas: usize,
     assignments: usize,
 }
@@ -38,7 +41,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.or_fail(what)?;
     let address = listener.local_addr().or_fail(what)?;
     let stop = CancellationToken::new();
-    let server = tokio::spawn(super::serve::serve(listener, public.clone(), stop.clone()));
+    let server = tokio::spawn(super::serve::serve(listener, public.clone(), None, None, stop.clone()));
 
     let store = tempfile::tempdir().or_fail(what)?;
     let first_root = public.join(metadata_path(&RoleName::root(), Some(1)));
@@ -51,7 +54,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let network = refresh(&fetcher, &store, context.now).await.or_fail(what)?;
 
     let assignments = network.deployment.assignments.len();
-    let mut verified = Verified { releases: 0, bundle_bytes: 0, sboms: 0, deltas: 0, assignments };
+    let mut verified = Verified { releases: 0, bundle_bytes: 0, sboms: 0, media: 0, deltas: 0, assignments };
     for entry in network.catalogue.iter() {
         let label = format!("{} {}", entry.listing.name, entry.listing.version);
         let (release, _) = fetch_release(&fetcher, &network, entry, None)
@@ -61,6 +64,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
             checked_sbom(&public.join(sbom_path(expected.sha256)), expected)?;
             verified.sboms += 1;
         }
+        verified.media += read_files(release.showcase.as_ref(), &public.join("media"))?.len();
         verified.deltas += check_deltas(&public, entry.digest)?;
         let path = public.join(bundle_path(release.bundle.sha256));
         let bar = Bar::bytes(&label, release.bundle.size);
@@ -83,10 +87,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     server.await.or_fail(what)?;
     context.output.print(&verified, |verified| {
         format!(
-            "all is well: {} releases with {} of bundles, {} SBOMs and {} deltas, {} assignments",
+            "all is well: {} releases with {} of bundles, {} SBOMs, {} files of the store and {} deltas, {} assignments",
             verified.releases,
             mirabelle_terminal::bytes(verified.bundle_bytes),
             verified.sboms,
+            verified.media,
             verified.deltas,
             verified.assignments
         )

@@ -396,6 +396,7 @@ mod tests {
                 name: name.parse().unwrap(),
                 platform: Platform::any(),
                 sequence: *sequence,
+                showcase: None,
                 summary: text.clone(),
                 title: text,
                 version: format!("{sequence}.0").parse().unwrap(),

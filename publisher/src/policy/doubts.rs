@@ -211,6 +211,7 @@ mod tests {
                 platform: platform.parse().unwrap(),
                 requires: requires.map(relation).into_iter().collect(),
                 sequence,
+                showcase: None,
                 summary: text.clone(),
                 title: text,
                 version: format!("{sequence}.0").parse().unwrap(),

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mirabelle_manifests::{
-    Assignment, Deployment, DeploymentError, GroupName, Groups, Hours, Rollout, Values,
+    Assignment, Deployment, DeploymentError, GroupName, Groups, Hours, PackageName, Rollout, SignIn, Values,
 };
 use mirabelle_terminal::Kind;
 use mirabelle_terminal::failure::Sounds;
@@ -53,31 +53,43 @@ impl Sounds for PolicyError {
 #[serde(deny_unknown_fields, default)]
 struct Policy {
     assignments: Vec<Assignment>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    featured: Vec<PackageName>,
     groups: Groups,
     hours: Vec<Hours>,
     rollouts: BTreeMap<GroupName, Rollout>,
+    #[serde(rename = "sign-in", skip_serializing_if = "Option::is_none")]
+    sign_in: Option<SignIn>,
     values: Vec<Values>,
 }
 
 /// Reads a policy.
 pub(crate) fn read(text: &str) -> Result<Deployment, PolicyError> {
-    let Policy { assignments, groups, hours, rollouts, values } =
+    let Policy { assignments, featured, groups, hours, rollouts, sign_in, values } =
         toml::from_str(text).map_err(|error| PolicyError::Malformed(Box::new(error)))?;
     let mut deployment = Deployment::default();
     deployment.assignments = assignments;
+    deployment.featured = featured;
     deployment.groups = groups;
     deployment.hours = hours;
     deployment.rollouts = rollouts;
+    deployment.sign_in = sign_in;
     deployment.values = values;
     deployment.checked().map_err(PolicyError::Unsound)
 }
 
 /// Writes a policy: each line of it as a table, what is within it inline.
 pub(crate) fn write(deployment: &Deployment) -> Result<String, PolicyError> {
-    let Deployment { assignments, groups, hours, rollouts, values, .. } = deployment.clone();
-    let policy = toml::Table::try_from(Policy { assignments, groups, hours, rollouts, values })
-        .map_err(PolicyError::Unwritable)?;
+    let Deployment { assignments, featured, groups, hours, rollouts, sign_in, values, .. } =
+        deployment.clone();
     let mut text = String::new();
+    if !featured.is_empty() {
+        let names: Vec<String> = featured.iter().map(|name| format!("\"{name}\"")).collect();
+        // Before every table, as TOML wants what belongs to none.
+        let _ = writeln!(text, "featured = [{}]", names.join(", "));
+    }
+    let policy = Policy { assignments, featured: Vec::new(), groups, hours, rollouts, sign_in, values };
+    let policy = toml::Table::try_from(policy).map_err(PolicyError::Unwritable)?;
     for (name, member) in &policy {
         match member {
             Value::Array(lines) => {
@@ -85,6 +97,7 @@ pub(crate) fn write(deployment: &Deployment) -> Result<String, PolicyError> {
                     table(&mut text, &format!("[[{name}]]"), line);
                 }
             }
+            Value::Table(members) if name == "sign-in" => table(&mut text, "[sign-in]", members),
             Value::Table(named) => {
                 for (key, line) in named {
                     if let Some(line) = line.as_table() {
@@ -123,7 +136,9 @@ fn table(text: &mut String, head: &str, members: &toml::Table) {
 mod tests {
     use super::*;
 
-    const POLICY: &str = r#"[[assignments]]
+    const POLICY: &str = r#"featured = ["geogebra", "ruff"]
+
+[[assignments]]
 mode = "required"
 package = "geogebra"
 rollout = "careful"
@@ -155,6 +170,18 @@ rings = [
     { name = "first", percent = 5, soak-hours = 24, to = { rooms = ["B12"] } },
 ]
 
+[sign-in]
+client-id = "mirabelle"
+college-claim = "college"
+colleges = { 0570001A = "57001" }
+idle-minutes = 30
+issuer = "https://connexion.example"
+offline-days = 14
+role-claim = "role"
+salt = "1111111111111111111111111111111111111111111111111111111111111111"
+session-minutes = 600
+teachers = ["ENS"]
+
 [[values]]
 to = { colleges = ["57001"] }
 values = { proxy = "http://p:3128" }
@@ -174,9 +201,9 @@ values = { proxy = "http://p:3128" }
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (from, to, words) in [
-            ("mode = \"required\"", "mode = \"needed\"", "line 2"),
+            ("mode = \"required\"", "mode = \"needed\"", "line 4"),
             ("package = \"ruff\"", "pakage = \"ruff\"", "unknown field `pakage`"),
-            ("percent = 5", "percent = \"five\"", "line 30"),
+            ("percent = 5", "percent = \"five\"", "line 32"),
             ("08:00", "8h", "`8h` is no time of the day"),
             ("percent = 5", "percent = 0", "the rollout `careful` has no rings, a percentage outside"),
             (
@@ -184,6 +211,7 @@ values = { proxy = "http://p:3128" }
                 "groups = [\"exam\"]",
                 "names `exam`, which the deployment does not define",
             ),
+            ("https://connexion.example", "http://connexion.example", "the issuer is no `https://` address"),
             ("Europe/Paris", "Europe/Metz", "`Europe/Metz` is no time zone"),
         ] {
             let text = POLICY.replacen(from, to, 1);

@@ -17,7 +17,7 @@ use mirabelle_terminal::bytes;
 use super::behaviour::{Sort, Trait, TraitChange};
 use super::launchers::{LauncherChange, command_line, environment};
 use super::tree::{Item, ItemChange, Thing};
-use super::{Change, Review, SbomChanges, visible};
+use super::{Change, InStore, Review, SbomChanges, visible};
 use crate::sbom::Listed;
 
 /// Rows of one list. A browser still scrolls this many smoothly; the JSON has them all.
@@ -29,13 +29,14 @@ const STYLE: &str = include_str!("page.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// Sections: the anchor, and what it is called.
-const SECTIONS: [(&str, &str, &str); 7] = [
+const SECTIONS: [(&str, &str, &str); 8] = [
     ("tailles", "Tailles", "Sizes"),
     ("fichiers", "Fichiers", "Files"),
     ("executables", "Droits d’exécution", "Permission to execute"),
     ("lanceurs", "Lanceurs et commandes", "Launchers and commands"),
     ("poste", "Ce qu’elle demande au poste et y fait", "What it needs of a workstation and does to it"),
     ("composants", "Composants", "Components"),
+    ("magasin", "Dans le magasin", "In the store"),
     ("provenance", "Provenance et licence", "Origin and licence"),
 ];
 
@@ -75,7 +76,8 @@ pub(crate) fn render(review: &Review) -> String {
                         (section(3, &launchers(review)))
                         (section(4, &behaviour(review)))
                         (section(5, &components(review.sbom.as_ref())))
-                        (section(6, &origin(review)))
+                        (section(6, &in_store(review.store.as_ref())))
+                        (section(7, &origin(review)))
                     }
                 }
                 footer {
@@ -399,6 +401,32 @@ fn components(sbom: Option<&SbomChanges>) -> Markup {
         p.none {
             (both("Liste (SBOM CycloneDX), empreinte", "List (CycloneDX SBOM), digest")) " "
             code { (sbom.sha256) }
+        }
+    }
+}
+
+/// What teachers and pupils will read of it.
+fn in_store(store: Option<&InStore>) -> Markup {
+    let Some(InStore { showcase, page, changed }) = store else {
+        return html! { p { (both("Nom et résumé seuls.", "Its name and summary alone.")) } };
+    };
+    let words = showcase.keywords.iter().map(String::as_str);
+    let words =
+        words.chain(showcase.subjects.iter().chain(&showcase.levels).map(mirabelle_manifests::Tag::as_str));
+    let words: Vec<&str> = words.collect();
+    html! {
+        @if *changed { p { strong { (both("Autre chose que la version d’avant.", "Other than the release before.")) } } }
+        dl.facts {
+            @if let Some(author) = &page.author { dt { (both("Éditeur", "Publisher")) } dd { (theirs(author)) } }
+            @if let Some(homepage) = &page.homepage { dt { (both("Site", "Web site")) } dd { (theirs(homepage)) } }
+            @if !words.is_empty() { dt { (both("Mots", "Words")) } dd { (theirs(&words.join(", "))) } }
+            @for (title, text) in [(both("Description", "Description"), &page.description), (both("Nouveautés", "News"), &page.news)] {
+                @if let Some(text) = text { dt { (title) } dd { p { (lines(&text.fr)) } p { (lines(&text.en)) } } }
+            }
+            @for shot in &page.screenshots {
+                dt { (both("Capture", "Screenshot")) }
+                dd { (theirs(&shot.caption.fr)) " · " (theirs(&shot.caption.en)) " " code { (shot.image.sha256) } }
+            }
         }
     }
 }

@@ -15,7 +15,9 @@ mod tree;
 
 use std::collections::BTreeSet;
 
-use mirabelle_manifests::{Digest, Instant, Packager, PathPattern, Release, SignedRelease, Text};
+use mirabelle_manifests::{
+    Digest, Instant, Packager, PathPattern, Release, Showcase, SignedRelease, StorePage, Text,
+};
 use serde::Serialize;
 
 use crate::sbom::{ComponentChanges, Inventory};
@@ -57,6 +59,17 @@ pub(crate) struct Review {
     launchers: LauncherChanges,
     behaviour: BehaviourChanges,
     sbom: Option<SbomChanges>,
+    /// What the store will show.
+    store: Option<InStore>,
+}
+
+/// What the store will show of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct InStore {
+    showcase: Showcase,
+    page: StorePage,
+    /// The release before shows something else.
+    changed: bool,
 }
 
 /// Who packaged a release.
@@ -202,10 +215,20 @@ impl Review {
                 (release, now.templates),
             ),
             sbom: sbom_changes(before, now),
+            store: None,
         };
         let other_packager = before.and_then(|side| side.packager).is_some_and(|old| old.key != packager.key);
         review.attention = review.remarks(other_packager);
         review
+    }
+
+    /// With what the store will show of it.
+    pub(crate) fn in_store(mut self, now: Option<(Showcase, StorePage)>, before: Option<&Showcase>) -> Self {
+        self.store = now.map(|(showcase, page)| {
+            let changed = before.is_some_and(|before| *before != showcase);
+            InStore { showcase, page, changed }
+        });
+        self
     }
 
     fn remarks(&self, other_packager: bool) -> BTreeSet<Attention> {

@@ -8,7 +8,7 @@ use mirabelle_terminal::{Table, bytes};
 use super::behaviour::{Sort, Trait};
 use super::launchers::{command_line, environment};
 use super::tree::{Item, Thing};
-use super::{Change, Review, SbomChanges, visible};
+use super::{Change, InStore, Review, SbomChanges, visible};
 use crate::sbom::Listed;
 
 /// Lines of each sort of change; the JSON has them all.
@@ -43,7 +43,37 @@ pub(crate) fn render(review: &Review) -> String {
         Some(sbom) => components(sbom, &mut text),
         None => text.push_str("\nno SBOM: it was signed without one\n"),
     }
+    if let Some(store) = &review.store {
+        in_store(store, &mut text);
+    }
     text
+}
+
+fn in_store(store: &InStore, text: &mut String) {
+    let InStore { showcase, page, changed } = store;
+    let _ = writeln!(text, "\nin the store{}", if *changed { ", OTHER THAN BEFORE" } else { "" });
+    let list = |words: &mut dyn Iterator<Item = &str>| words.map(visible).collect::<Vec<_>>().join(", ");
+    let pictures = usize::from(showcase.icon.is_some()) + page.screenshots.len();
+    for (what, value) in [
+        ("author", page.author.as_deref().map_or(String::new(), visible)),
+        ("homepage", page.homepage.as_deref().map_or(String::new(), visible)),
+        ("keywords", list(&mut showcase.keywords.iter().map(String::as_str))),
+        ("subjects", list(&mut showcase.subjects.iter().map(mirabelle_manifests::Tag::as_str))),
+        ("levels", list(&mut showcase.levels.iter().map(mirabelle_manifests::Tag::as_str))),
+        ("pictures", pictures.to_string()),
+    ] {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {what:<12}{value}");
+        }
+    }
+    for (what, said) in [("description", &page.description), ("news", &page.news)] {
+        for (language, said) in said.iter().flat_map(|said| [("fr", &said.fr), ("en", &said.en)]) {
+            let _ = writeln!(text, "  {what} ({language})");
+            for line in said.lines() {
+                let _ = writeln!(text, "    {}", visible(line));
+            }
+        }
+    }
 }
 
 fn facts(review: &Review) -> String {

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
-use mirabelle_tests::{Hostile, Lie, Outcome, Running, World, run};
+use mirabelle_tests::{Hostile, Lie, Outcome, Running, World, run, with_clock};
 
-use super::{Node, app, at, copy, served};
+use super::{Node, app, copy, served};
 
 /// What is lied about: paths with these words in them.
 const ABOUT: [&str; 4] = ["metadata/timestamp.json", ".catalogue.json", ".release.json", "bundles/"];
@@ -24,7 +24,7 @@ fn sync(node: &Node, upstreams: &[&str]) -> Outcome {
     for upstream in upstreams {
         command.args(["--upstream", upstream]);
     }
-    run(&mut at(FASTER, command.arg("sync")))
+    run(&mut with_clock(FASTER, command.arg("sync")))
 }
 
 /// A world whose node has release 1 and whose origin has release 2.

@@ -11,8 +11,8 @@ mod time;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use fs_err as fs;
@@ -141,28 +141,6 @@ fn until(node: &Running, what: &str, mut seen: impl FnMut(&Value) -> bool) -> Va
 /// The names of the alarms that are on.
 fn alarms(status: &Value) -> Vec<String> {
     status["alarms"].as_object().map_or_else(Vec::new, |alarms| alarms.keys().cloned().collect())
-}
-
-/// A program with another clock: `+8d`, or a date. It is the program itself, that can be killed; `faketime` would stand before it.
-fn at(clock: &str, command: &Command) -> Command {
-    static LIBRARY: OnceLock<String> = OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let said =
-            run(Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])).succeeds();
-        said.stdout.trim().to_owned()
-    });
-    let mut fake = Command::new(command.get_program());
-    fake.args(command.get_args()).env("LD_PRELOAD", library).env("FAKETIME", clock);
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => fake.env(name, value),
-            None => fake.env_remove(name),
-        };
-    }
-    if let Some(directory) = command.get_current_dir() {
-        fake.current_dir(directory);
-    }
-    fake
 }
 
 /// What stays the same from release to release, what changes a little, what is new.

@@ -255,7 +255,9 @@ fn with_the_index_deleted_truncated_or_changed_while_it_was_off() {
         let node = college.running_node().unwrap();
         let looked = get(node.address(), "status", "").body;
         let looked: serde_json::Value = serde_json::from_slice(&looked).unwrap();
-        until(node, name, |said| said["refreshed"] != looked["refreshed"] && said["last_failure"].is_null());
+        until(node, name, |said| {
+            said["received_bytes"] != looked["received_bytes"] && said["last_failure"].is_null()
+        });
         college.stop_node();
         college.node(["fsck"]).succeeds();
         let again = college.wan().down() - before;

@@ -6,10 +6,10 @@
 
 use jiff::SignedDuration;
 use mirabelle_manifests::Instant;
-use mirabelle_tests::{College, Fault, Running, World, run};
+use mirabelle_tests::{College, Fault, Running, World, run, with_clock};
 use serde_json::Value;
 
-use super::{alarms, app, at, served, until};
+use super::{alarms, app, served, until};
 
 const PAST: &str = "@1970-02-01 00:00:00";
 const FUTURE: &str = "+3650d";
@@ -18,7 +18,7 @@ const FUTURE: &str = "+3650d";
 fn starts(college: &College, clock: &str) -> Running {
     let mut command = college.node_command();
     command.args(["--json", "--sync-every", "10 h", "run"]);
-    Running::start(&mut at(clock, &command))
+    Running::start(&mut with_clock(clock, &command))
 }
 
 /// What was found at the end of a sync, good or bad, and after it.
@@ -47,15 +47,17 @@ fn a_clock_at_1970_is_said_and_destroys_nothing() {
     world.release(&app(3));
     let college = world.college("57001");
     let before = objects(college);
-    // The first release is retired at this clock.
+    // The first release is retired at this clock, once the third is served.
+    let retired = college.node_root().join("retired.json");
     let node = starts(college, PAST);
-    let said =
-        until(&node, "the alarm", |said| is_on(said, "clock") && said["releases"][0]["version"] == "3.0");
+    let said = until(&node, "the alarm", |said| {
+        is_on(said, "clock") && said["releases"][0]["version"] == "3.0" && retired.exists()
+    });
     assert!(said["last_failure"].is_null(), "{said:#}");
     node.kill();
     assert!(objects(college) > before, "what is new has come, and nothing went");
     // Whatever the clock says, it was not retired a lifetime ago.
-    let retired = fs_err::read_to_string(college.node_root().join("retired.json")).unwrap();
+    let retired = fs_err::read_to_string(&retired).unwrap();
     assert!(retired.contains("\"20") && !retired.contains("\"1970"), "{retired}");
     // Started at 1970 once more, the alarm is not raised once more.
     let node = starts(college, PAST);
@@ -117,7 +119,7 @@ fn a_week_without_upstream_is_served_through_and_said_once() {
     assert!(week["stale"] == false, "timestamps last two weeks: {week:#}");
     college.lan().lead_to(node.address());
     let command = college.workstation(0).command();
-    run(at("+8d", &command).args(["install", "hello"])).succeeds();
+    run(with_clock("+8d", &command).args(["install", "hello"])).succeeds();
     node.kill();
     // Started anew, and a week later: the same alarm, and one more.
     let node = starts(college, "+15d");
@@ -135,14 +137,14 @@ fn a_week_without_upstream_is_served_through_and_said_once() {
         said["last_failure"].is_null() && said["alarms"].as_object().is_some_and(serde_json::Map::is_empty)
     });
     node.kill();
-    run(at("+15d", &college.node_command()).arg("fsck")).succeeds();
+    run(with_clock("+15d", &college.node_command()).arg("fsck")).succeeds();
 }
 
 /// The publisher renews what is fresh, by this clock.
 fn renew(world: &World, clock: &str) {
     let mut command = world.publisher_command();
     command.args(["publish", "--key", "keys/online.key", "--without-deltas"]);
-    run(&mut at(clock, &command)).succeeds();
+    run(&mut with_clock(clock, &command)).succeeds();
 }
 
 #[test]

@@ -32,6 +32,15 @@ pub enum FetchError {
         #[source]
         source: Broken,
     },
+    /// The machine could not sign for it.
+    #[error("the request to {url} could not be signed")]
+    NotSigned {
+        /// What was to be asked for.
+        url: String,
+        /// Why.
+        #[source]
+        source: mirabelle_fleet::SignatureError,
+    },
     /// The college's link may not be used now.
     #[error("{url} has to wait")]
     LinkClosed {
@@ -119,6 +128,7 @@ impl FetchError {
             Self::Unreachable { .. } | Self::TooShort { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
             Self::NotFound { .. }
+            | Self::NotSigned { .. }
             | Self::LinkClosed { .. }
             | Self::TooLong { .. }
             | Self::Undecodable { .. }

@@ -18,6 +18,7 @@
 //! Locks: one, of the governor, never held while waiting. On a crash: `budget.rs`.
 
 mod budget;
+mod client;
 mod controller;
 mod governor;
 mod limits;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::budget::Ledger;
+pub use self::client::{LinkClient, LinkClientError};
 use self::governor::{Answer, Governor, Place};
 pub use self::limits::{Limits, Rate, RateRule};
 pub(crate) use self::near_end::{NearEnd, NearEndError, base_of};

@@ -11,6 +11,8 @@
 //!                                          window.rs ─▶ socket.rs   sendfile(2) beneath hyper
 //! ```
 //!
+//! `exchange.rs`, `signed.rs`: conversations, which are no files.
+//!
 //! GET and HEAD, one range, `ETag`, `If-None-Match`, `If-Range`, `Content-Encoding` as stored (RFC 9110), HTTP/1.1 and 2.
 //! A small file is answered from memory; of a larger one hyper gets stand-ins, and the socket sends the file's pages. No
 //! task that serves ever waits for a disk: a file is opened there only where the kernel knows its name, and sent only
@@ -26,6 +28,7 @@
 mod body;
 mod cache;
 mod document;
+mod exchange;
 mod file;
 mod gate;
 mod growing;
@@ -34,6 +37,7 @@ mod listener;
 mod object;
 mod range;
 mod server;
+mod signed;
 mod socket;
 mod stats;
 mod tls;
@@ -48,12 +52,14 @@ use mirabelle_manifests::EntryPath;
 pub use self::body::{Body, body, streaming};
 pub use self::cache::{forget, forget_everything, forget_object, keep_in_memory};
 pub use self::document::serve_document;
+pub use self::exchange::{Refused, answer, collect, json, json_bytes};
 pub use self::file::serve_file;
 pub use self::growing::serve_growing;
 pub use self::limits::Limits;
 pub use self::listener::listen;
 pub use self::object::serve_object;
 pub use self::server::{Server, run};
+pub use self::signed::SignedRequests;
 pub use self::stats::{ServeStats, Served};
 pub use self::tls::{Tls, TlsError};
 

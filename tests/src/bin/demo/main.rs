@@ -5,6 +5,7 @@
 
 mod ledger;
 mod software;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,9 @@ struct Arguments {
     /// Keep the world in this directory, and leave its servers running until interrupted.
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Leave a store running, with a sample catalogue and people to sign in as.
+    #[arg(long, conflicts_with = "packages")]
+    store: bool,
 }
 
 fn main() {
@@ -37,6 +41,11 @@ fn main() {
     {
         eprintln!("error: `{}` is not empty\nhint: name a directory that does not exist yet", keep.display());
         std::process::exit(2);
+    }
+    if arguments.store {
+        let builder = World::new().people();
+        let builder = arguments.keep.iter().fold(builder, |builder, keep| builder.directory(keep));
+        return store::run(builder.college(COLLEGE).workstations(1).start());
     }
     let work = tempfile::tempdir().expect("a temporary directory can be made");
     let software = match &arguments.packages {
