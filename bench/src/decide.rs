@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let machine = Machine {
         college: "57001".parse().unwrap(),
         id: "b12-03".parse().unwrap(),
+        model: None,
         platform: Platform::current(),
         room: None,
         tags: [].into(),

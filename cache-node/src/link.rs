@@ -92,6 +92,7 @@ pub(crate) fn timetable(network: &Network, college: &SiteId) -> Option<Timetable
     let machine = Machine {
         college: college.clone(),
         id: "node".parse().ok()?,
+        model: None,
         platform: "linux-x86_64".parse().ok()?,
         room: None,
         tags: std::collections::BTreeSet::new(),
@@ -229,6 +230,7 @@ mod tests {
         let machine = Machine {
             college: "57001".parse().unwrap(),
             id: "node".parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: std::collections::BTreeSet::new(),

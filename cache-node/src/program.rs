@@ -196,6 +196,7 @@ fn deployed(
     let machine = Machine {
         college: college.clone(),
         id: MACHINE.parse().map_err(wrong)?,
+        model: None,
         platform: PLATFORM.parse().map_err(|_| Failure::no("the node has no platform"))?,
         room: None,
         tags: MACHINE.parse().into_iter().collect(),

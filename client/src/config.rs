@@ -149,6 +149,7 @@ impl Config {
         let machine = Machine {
             college,
             id: file.machine.map_or_else(own_name, Ok)?,
+            model: platform::model(),
             platform: Platform::current(),
             room: file.room,
             tags: file.tags,

@@ -20,6 +20,7 @@
 mod enrolment;
 mod http_signature;
 mod report;
+mod rollout;
 mod seen;
 
 pub use enrolment::{CollegeCode, Enrolment, EnrolmentError};
@@ -28,4 +29,5 @@ pub use report::{
     Event, Hardware, Inventory, Last, MAX_REPORT_BYTES, NodeState, Power, Report, ReportError, SignedReport,
     Standing,
 };
+pub use rollout::{Course, Hold, Progress, RingProgress, Stand, Step, Watched, Workstation};
 pub use seen::Seen;

@@ -1,13 +1,16 @@
 //! `brake/paused.json`: releases that must not start anywhere now.
 //!
 //! Signed with a key that lives on a server, so it may only withhold (promise 2): a brake is a set of releases, and
-//! the only question it answers is whether one of them is in it.
+//! the only question it answers is whether one of them is in it, for this machine.
+//!
+//! Readers from before pauses could be drawn for some machines refuse a brake that has one, and keep the one they have.
 
 use jiff::Timestamp as Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::Json;
-use crate::names::{PackageName, Platform};
+use crate::deployment::Audience;
+use crate::names::{GroupName, PackageName, Platform};
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ enum BrakeType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
+    /// For those alone whom the rollout reaches after this ring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<GroupName>,
     /// The package.
     pub package: PackageName,
     /// The release's platform.
@@ -40,6 +46,13 @@ pub struct Pause {
     pub sequence: u64,
     /// Since when.
     pub since: Instant,
+    /// For whom.
+    #[serde(default, skip_serializing_if = "is_everyone")]
+    pub to: Audience,
+}
+
+fn is_everyone(to: &Audience) -> bool {
+    *to == Audience::everyone()
 }
 
 impl Brake {
@@ -60,10 +73,20 @@ impl Brake {
         Ok(Json::of(self)?.to_file())
     }
 
-    /// The pause that holds a release back, if one does.
-    pub fn holds_back(&self, package: &PackageName, platform: &Platform, sequence: u64) -> Option<&Pause> {
-        self.paused.iter().find(|pause| {
-            pause.package == *package && pause.platform == *platform && pause.sequence == sequence
-        })
+    /// The pauses that are about a release, for whomever.
+    pub fn pauses<'a>(
+        &'a self,
+        package: &'a PackageName,
+        platform: &'a Platform,
+        sequence: u64,
+    ) -> impl Iterator<Item = &'a Pause> {
+        self.paused.iter().filter(move |pause| pause.is_about(package, platform, sequence))
+    }
+}
+
+impl Pause {
+    /// True when it is about this release.
+    pub fn is_about(&self, package: &PackageName, platform: &Platform, sequence: u64) -> bool {
+        (&self.package, &self.platform, self.sequence) == (package, platform, sequence)
     }
 }

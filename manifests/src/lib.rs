@@ -36,8 +36,8 @@ pub use decide::{
 };
 pub use deployment::{
     Assignment, AssignmentMode, Audience, Between, Clock, ClockError, Closeness, Day, Deployment,
-    DeploymentError, Groups, Holiday, Hours, Machine, Moment, Place, Ring, Rollout, SignIn, Span, Timetable,
-    Track, Values,
+    DeploymentError, Groups, Halt, Holiday, Hours, Machine, Moment, Place, Ring, Rollout, SignIn, Span,
+    Timetable, Track, Values,
 };
 pub use digest::{Digest, DigestError, Hasher};
 pub use enrolment::{Enrolment, EnrolmentError, MAX_CODE_BYTES};

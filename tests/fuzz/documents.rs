@@ -105,6 +105,7 @@ pub(crate) fn deployment(bytes: &[u8]) -> bool {
     let machine = Machine {
         college: "57001".parse().unwrap(),
         id: "b12-03".parse().unwrap(),
+        model: None,
         platform: "linux-x86_64".parse().unwrap(),
         room: "B12".parse().ok(),
         tags: ["exam".parse().unwrap()].into(),

@@ -148,6 +148,7 @@ impl Known {
         let machine = Machine {
             college: college.clone(),
             id: id.clone(),
+            model: None,
             platform: self.platform.clone().unwrap_or_else(Platform::any),
             room: self.room.clone(),
             tags: self.tags.clone(),

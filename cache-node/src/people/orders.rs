@@ -198,6 +198,7 @@ impl Orders {
         let machine = Machine {
             college: situation.college.clone(),
             id,
+            model: None,
             platform,
             room: Some(wanted.room.clone()),
             tags: known.first().map(|known| known.tags.clone()).unwrap_or_default(),

@@ -414,6 +414,7 @@ mod tests {
         Machine {
             college: "57001".parse().unwrap(),
             id: "b12-03".parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: BTreeSet::new(),

@@ -174,6 +174,7 @@ mod tests {
         let machine = Machine {
             college: "57001".parse().unwrap(),
             id: "pc-1".parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: [].into(),

@@ -123,13 +123,19 @@ pub(crate) fn scratch() -> io::Result<std::fs::File> {
     Ok(file.into())
 }
 
+/// What a file of the system says, in a line.
+fn said(path: &str) -> String {
+    let text = durable::read_if_present(Path::new(path), MAX_SAID_BYTES).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// The machine's model, as its firmware calls it (SMBIOS, 7.2: the product name).
+pub(crate) fn model() -> Option<String> {
+    Some(said("/sys/class/dmi/id/product_name")).filter(|model| !model.is_empty())
+}
+
 /// Of what the machine is made, as far as it tells; `root` is where packages are.
 pub(crate) fn hardware(root: &Path) -> Hardware {
-    let said = |path: &str| {
-        let text =
-            durable::read_if_present(Path::new(path), MAX_SAID_BYTES).ok().flatten().unwrap_or_default();
-        String::from_utf8_lossy(&text).trim().to_owned()
-    };
     let memory = said("/proc/meminfo");
     let memory = memory
         .lines()
@@ -141,7 +147,7 @@ pub(crate) fn hardware(root: &Path) -> Hardware {
         disk_gib: space.total >> 30,
         free_gib: space.free >> 30,
         memory_mib: memory.map_or(0, |kib: u64| kib >> 10),
-        model: said("/sys/class/dmi/id/product_name"),
+        model: model().unwrap_or_default(),
         vendor: said("/sys/class/dmi/id/sys_vendor"),
     }
 }

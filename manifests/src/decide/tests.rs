@@ -102,11 +102,19 @@ impl World {
     /// The last line follows a rollout whose first ring, which this workstation is not in, soaks for so long.
     fn rollout(mut self, soak_hours: u32) -> Self {
         let elsewhere = Audience::colleges(["57002".parse().unwrap()]);
-        let ring = Ring { name: "first".parse().unwrap(), percent: 100, soak_hours, to: elsewhere };
-        let rest =
-            Ring { name: "rest".parse().unwrap(), percent: 100, soak_hours: 1, to: Audience::everyone() };
+        let ring =
+            Ring { name: "first".parse().unwrap(), confirm: false, percent: 100, soak_hours, to: elsewhere };
+        let rest = Ring {
+            name: "rest".parse().unwrap(),
+            confirm: false,
+            percent: 100,
+            soak_hours: 1,
+            to: Audience::everyone(),
+        };
         let name: crate::names::GroupName = "careful".parse().unwrap();
-        self.deployment.rollouts.insert(name.clone(), Rollout { rings: vec![ring, rest] });
+        self.deployment
+            .rollouts
+            .insert(name.clone(), Rollout { rings: vec![ring, rest], ..Rollout::default() });
         self.deployment.assignments.last_mut().unwrap().rollout = Some(name);
         self
     }
@@ -159,11 +167,13 @@ impl World {
 
     fn paused(mut self, package: &str, sequence: u64) -> Self {
         self.brake.paused.push(Pause {
+            after: None,
             package: package.parse().unwrap(),
             platform: Platform::any(),
             reason: "breaks".into(),
             sequence,
             since: time("2026-02-01T00:00:00Z"),
+            to: Audience::everyone(),
         });
         self
     }
@@ -197,6 +207,7 @@ impl World {
         let machine = Machine {
             college: "57001".parse().unwrap(),
             id: "b12-03".parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: [].into(),

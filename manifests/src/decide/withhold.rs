@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Decision, Reason, Situation};
-use crate::names::PackageName;
+use crate::brake::Pause;
+use crate::deployment::Deployment;
+use crate::names::{GroupName, PackageName};
 use crate::release::Relation;
 
 /// What there will be of a package.
@@ -27,7 +29,8 @@ impl Situation<'_> {
         for decision in decisions.values_mut() {
             let Some(reason) = decision.release().and_then(|entry| {
                 let listing = &entry.listing;
-                let pause = self.brake.holds_back(&listing.name, &listing.platform, listing.sequence)?;
+                let mut pauses = self.brake.pauses(&listing.name, &listing.platform, listing.sequence);
+                let pause = pauses.find(|pause| self.is_meant_by(pause))?;
                 let (since, why) = (pause.since, pause.reason.clone());
                 Some(Reason::Paused { sequence: listing.sequence, since, why })
             }) else {
@@ -45,6 +48,18 @@ impl Situation<'_> {
             let Some(decision) = decisions.get_mut(&package) else { break };
             *decision = decision.clone().withheld(Reason::Unresolvable { why });
         }
+    }
+
+    /// True when a pause is for this machine. A ring that nobody knows here holds everybody back.
+    fn is_meant_by(&self, pause: &Pause) -> bool {
+        let Deployment { groups, .. } = self.deployment;
+        let is_after = |ring: &GroupName| {
+            let assignments = self.deployment.assignments_of(self.machine);
+            let assignment = assignments.get(&pause.package).map(|(_, assignment)| *assignment);
+            let rollout = assignment.and_then(|assignment| self.deployment.rollout(assignment));
+            rollout.is_none_or(|rollout| rollout.comes_after(self.machine, groups, &pause.package, ring))
+        };
+        pause.to.includes(self.machine, groups) && pause.after.as_ref().is_none_or(is_after)
     }
 
     /// A change that does not go together with the rest, and why. What was broken before is nobody's fault.

@@ -1,4 +1,4 @@
-//! Whom a line of the deployment is for: workstations by college, room, tag, name and system.
+//! Whom a line of the deployment is for: workstations by college, room, tag, hardware model, name and system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,6 +14,9 @@ pub struct Machine {
     pub college: SiteId,
     /// Its name.
     pub id: MachineId,
+    /// Its hardware model, as its firmware calls it, if it does.
+    #[serde(default)]
+    pub model: Option<String>,
     /// What it runs.
     pub platform: Platform,
     /// The room it stands in, if that is known.
@@ -35,6 +38,9 @@ pub struct Audience {
     /// One of these.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub machines: BTreeSet<MachineId>,
+    /// Of one of these hardware models.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub models: BTreeSet<String>,
     /// Of one of these systems.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub platforms: BTreeSet<Platform>,
@@ -71,6 +77,8 @@ impl Audience {
         }
         says(&self.colleges, &machine.college)
             && says(&self.machines, &machine.id)
+            && (self.models.is_empty()
+                || machine.model.as_ref().is_some_and(|model| self.models.contains(model)))
             && (self.platforms.is_empty()
                 || self.platforms.iter().any(|platform| platform.runs_on(&machine.platform)))
             && (self.rooms.is_empty() || machine.room.as_ref().is_some_and(|room| self.rooms.contains(room)))
@@ -99,6 +107,7 @@ impl Audience {
         wider(&self.colleges, &other.colleges)
             && wider(&self.groups, &other.groups)
             && wider(&self.machines, &other.machines)
+            && wider(&self.models, &other.models)
             && wider(&self.rooms, &other.rooms)
             && wider(&self.tags, &other.tags)
             && (self.platforms.is_empty()
@@ -111,12 +120,13 @@ impl Audience {
         Self { colleges: [college.clone()].into(), ..self.clone() }
     }
 
-    /// How closely it is drawn: machines before rooms, rooms before tags, tags before colleges, colleges before systems; a
-    /// group counts as what it is made of.
+    /// How closely it is drawn: machines before rooms, rooms before tags, tags before models, models before colleges, colleges
+    /// before systems; a group counts as what it is made of.
     pub fn closeness(&self, groups: &Groups) -> Closeness {
-        let own = u8::from(!self.machines.is_empty()) << 4
-            | u8::from(!self.rooms.is_empty()) << 3
-            | u8::from(!self.tags.is_empty()) << 2
+        let own = u8::from(!self.machines.is_empty()) << 5
+            | u8::from(!self.rooms.is_empty()) << 4
+            | u8::from(!self.tags.is_empty()) << 3
+            | u8::from(!self.models.is_empty()) << 2
             | u8::from(!self.colleges.is_empty()) << 1
             | u8::from(!self.platforms.is_empty());
         let named = self.groups.iter().filter_map(|name| groups.get(name));
@@ -136,6 +146,7 @@ impl fmt::Display for Audience {
         list(&mut parts, "machine", &self.machines);
         list(&mut parts, "room", &self.rooms);
         list(&mut parts, "tag", &self.tags);
+        list(&mut parts, "model", &self.models);
         list(&mut parts, "group", &self.groups);
         list(&mut parts, "college", &self.colleges);
         list(&mut parts, "system", &self.platforms);
@@ -151,6 +162,7 @@ mod tests {
         Machine {
             college: "57001".parse().unwrap(),
             id: "b12-03".parse().unwrap(),
+            model: Some("OptiPlex 3070".to_owned()),
             platform: "linux-x86_64".parse().unwrap(),
             room: Some("B12".parse().unwrap()),
             tags: ["exam".parse().unwrap()].into(),
@@ -172,13 +184,17 @@ mod tests {
             (r#"{"colleges":["57001"],"rooms":["B13"]}"#, false),
             (r#"{"platforms":["windows-x86_64"]}"#, false),
             (r#"{"tags":["exam","touch"]}"#, true),
+            (r#"{"models":["OptiPlex 3070"]}"#, true),
+            (r#"{"models":["ProDesk 400"]}"#, false),
             (r#"{"groups":["exams"]}"#, true),
             (r#"{"groups":["nobody"]}"#, false),
         ] {
             assert_eq!(audience(json).includes(&machine(), &groups), expected, "{json}");
         }
-        let nowhere = Machine { room: None, ..machine() };
-        assert!(!audience(r#"{"rooms":["B12"]}"#).includes(&nowhere, &groups));
+        let nowhere = Machine { room: None, model: None, ..machine() };
+        for json in [r#"{"rooms":["B12"]}"#, r#"{"models":["OptiPlex 3070"]}"#] {
+            assert!(!audience(json).includes(&nowhere, &groups), "{json}");
+        }
     }
 
     #[test]
@@ -188,6 +204,7 @@ mod tests {
             "{}",
             r#"{"platforms":["any"]}"#,
             r#"{"colleges":["57001"]}"#,
+            r#"{"models":["OptiPlex 3070"]}"#,
             r#"{"tags":["exam"]}"#,
             r#"{"groups":["b12"]}"#,
             r#"{"colleges":["57001"],"rooms":["B12"]}"#,

@@ -23,7 +23,7 @@ use crate::names::{GroupName, PackageName, SiteId, ValueName, Version};
 
 pub use self::audience::{Audience, Closeness, Groups, Machine};
 pub use self::hours::{Clock, ClockError, Day, Holiday, Hours, Moment, Span};
-pub use self::rollout::{Place, Ring, Rollout};
+pub use self::rollout::{Halt, Place, Ring, Rollout};
 pub use self::sign_in::SignIn;
 pub use self::timetable::{Between, Timetable};
 
@@ -184,7 +184,7 @@ pub enum DeploymentError {
     EmptyGroup(GroupName),
     /// Rings that cannot be followed.
     #[error(
-        "the rollout `{0}` has no rings, a percentage outside 1 to 100, or a soak time of more than four weeks"
+        "the rollout `{0}` has no rings, two of one name, a percentage outside 1 to 100, or a time of more than four weeks"
     )]
     UnsoundRollout(GroupName),
     /// Hours that cannot be followed.
@@ -412,6 +412,7 @@ mod tests {
         Machine {
             college: college.parse().unwrap(),
             id: "pc-1".parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: [].into(),

@@ -1,4 +1,7 @@
 //! Rollouts: a release reaches its audience in rings, one after the other, each after the one before has soaked.
+//!
+//! Workstations follow the rings by their clocks. Whoever watches the fleet (`mirabelle-publisher rollouts watch`) holds the next ring back, by
+//! the brake, until this one went well, and everything where it did not; how well is well is said here.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +13,47 @@ use crate::{Digest, Instant};
 const MAX_SOAK_HOURS: u32 = 28 * 24;
 
 /// Rings, in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollout {
+    /// When it stops by itself.
+    #[serde(default, skip_serializing_if = "Halt::is_default")]
+    pub halt: Halt,
     /// The rings. Whoever is in none comes after the last.
     pub rings: Vec<Ring>,
+}
+
+/// When a rollout stops by itself, and what lets it go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Halt {
+    /// It stops when so many of a hundred workstations failed, or fell silent; or all of a few, see `machines`.
+    pub percent: u8,
+    /// But not for fewer than this, where a ring has more.
+    pub machines: u32,
+    /// A workstation that says nothing for so long, while its college's node does, fell silent.
+    pub silent_hours: u32,
+    /// The next ring opens when the release runs well on so many of a hundred.
+    pub success_percent: u8,
+}
+
+impl Default for Halt {
+    fn default() -> Self {
+        Self { percent: 10, machines: 2, silent_hours: 72, success_percent: 50 }
+    }
+}
+
+impl Halt {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn is_sound(self) -> bool {
+        (1..=100).contains(&self.percent)
+            && self.success_percent <= 100
+            && self.machines > 0
+            && (1..=MAX_SOAK_HOURS).contains(&self.silent_hours)
+    }
 }
 
 /// One ring.
@@ -25,6 +64,9 @@ pub struct Ring {
     pub name: GroupName,
     /// So many of a hundred of its workstations, chosen by a hash that stays the same: a higher number only adds to them.
     pub percent: u8,
+    /// After this ring an operator looks, and lets the release go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
     /// How long the next ring waits after this one was opened.
     pub soak_hours: u32,
     /// Among whom.
@@ -62,9 +104,28 @@ impl Rollout {
         Place { ring: None, opens }
     }
 
-    /// True when its rings can be followed: percentages of 1 to 100, soak times of at most four weeks.
+    /// True when the rollout reaches `machine` after `ring`, or this is no ring of it.
+    pub fn comes_after(
+        &self,
+        machine: &Machine,
+        groups: &Groups,
+        package: &PackageName,
+        ring: &GroupName,
+    ) -> bool {
+        let own = self.place(machine, groups, package, Instant::UNIX_EPOCH).ring;
+        let number = |name: &GroupName| self.rings.iter().position(|ring| ring.name == *name);
+        match (own.and_then(number), number(ring)) {
+            (Some(own), Some(last)) => own > last,
+            _ => true,
+        }
+    }
+
+    /// True when its rings can be followed: percentages of 1 to 100, soak times of at most four weeks, each name once.
     pub(super) fn is_sound(&self) -> bool {
+        let names: std::collections::BTreeSet<_> = self.rings.iter().map(|ring| &ring.name).collect();
         !self.rings.is_empty()
+            && names.len() == self.rings.len()
+            && self.halt.is_sound()
             && self
                 .rings
                 .iter()
@@ -88,6 +149,7 @@ mod tests {
         Machine {
             college: "57001".parse().unwrap(),
             id: format!("pc-{number}").parse().unwrap(),
+            model: None,
             platform: "linux-x86_64".parse().unwrap(),
             room: None,
             tags: [].into(),
@@ -95,12 +157,13 @@ mod tests {
     }
 
     fn ring(name: &str, percent: u8, soak_hours: u32) -> Ring {
-        Ring { name: name.parse().unwrap(), percent, soak_hours, to: Audience::everyone() }
+        Ring { name: name.parse().unwrap(), confirm: false, percent, soak_hours, to: Audience::everyone() }
     }
 
     #[test]
     fn rings_open_one_after_the_other() {
-        let rollout = Rollout { rings: vec![ring("first", 5, 24), ring("second", 30, 48)] };
+        let rollout =
+            Rollout { rings: vec![ring("first", 5, 24), ring("second", 30, 48)], ..Rollout::default() };
         let (start, package) = ("2026-01-01T00:00:00Z".parse::<Instant>().unwrap(), "ruff".parse().unwrap());
         let mut counted = [0; 3];
         for number in 0..2000 {
@@ -119,12 +182,33 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_a_ring_is_told_by_its_place() {
+        let rollout =
+            Rollout { rings: vec![ring("first", 5, 24), ring("second", 30, 48)], ..Rollout::default() };
+        let (groups, package) = (Groups::new(), "ruff".parse().unwrap());
+        let after = |machine: &Machine, ring: &str| {
+            rollout.comes_after(machine, &groups, &package, &ring.parse().unwrap())
+        };
+        for number in 0..500 {
+            let machine = machine(number);
+            let place = rollout.place(&machine, &groups, &package, Instant::UNIX_EPOCH);
+            let expected = match place.ring.map(GroupName::as_str) {
+                Some("first") => [false, false],
+                Some(_) => [true, false],
+                None => [true, true],
+            };
+            assert_eq!(["first", "second"].map(|ring| after(&machine, ring)), expected);
+            assert!(after(&machine, "nothing"), "what nobody knows holds everybody back");
+        }
+    }
+
+    #[test]
     fn a_higher_percentage_only_adds() {
         let package = "ruff".parse().unwrap();
         for number in 0..500 {
             let machine = machine(number);
             let first = |percent| {
-                let rollout = Rollout { rings: vec![ring("first", percent, 1)] };
+                let rollout = Rollout { rings: vec![ring("first", percent, 1)], ..Rollout::default() };
                 rollout.place(&machine, &Groups::new(), &package, Instant::UNIX_EPOCH).ring.is_some()
             };
             assert!(!first(10) || first(20));

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use mirabelle_manifests::tuf::{TargetFile, Targets};
 use mirabelle_manifests::{
     Asker, Assignment, AssignmentMode, Audience, Brake, Catalogue, Custom, Deployment, DeploymentError,
-    Groups, InstalledRelease, Instant, Listing, Machine, MachineState, PackageName, Relation, Ring, Rollout,
-    SiteId, Situation, Text, Track, Values, release_target,
+    Groups, Halt, InstalledRelease, Instant, Listing, Machine, MachineState, PackageName, Relation, Ring,
+    Rollout, SiteId, Situation, Text, Track, Values, release_target,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -34,15 +34,28 @@ fn one<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>(
 
 /// An audience of anything but groups.
 fn plain_audience() -> impl Strategy<Value = Audience> {
-    (some(&COLLEGES), some(&["m1", "m2"]), some(&PLATFORMS), some(&["r1", "r2"]), some(&["t1", "t2"]))
-        .prop_map(|(colleges, machines, platforms, rooms, tags)| Audience {
+    (
+        some(&COLLEGES),
+        some(&["m1", "m2"]),
+        some(&PLATFORMS),
+        some(&["r1", "r2"]),
+        some(&["t1", "t2"]),
+        models(),
+    )
+        .prop_map(|(colleges, machines, platforms, rooms, tags, models)| Audience {
             colleges,
             groups: BTreeSet::new(),
             machines,
+            models,
             platforms,
             rooms,
             tags,
         })
+}
+
+fn models() -> impl Strategy<Value = BTreeSet<String>> {
+    proptest::option::of(select(vec!["m3070", "m400"]))
+        .prop_map(|model| model.map(str::to_owned).into_iter().collect())
 }
 
 fn audience() -> impl Strategy<Value = Audience> {
@@ -53,11 +66,19 @@ fn machine() -> impl Strategy<Value = Machine> {
     (
         one(&COLLEGES),
         one(&["m1", "m2", "m3"]),
+        proptest::option::of(select(vec!["m3070".to_owned(), "m400".to_owned()])),
         one(&PLATFORMS[1..]),
         proptest::option::of(one(&["r1", "r2"])),
         some(&["t1", "t2"]),
     )
-        .prop_map(|(college, id, platform, room, tags)| Machine { college, id, platform, room, tags })
+        .prop_map(|(college, id, model, platform, room, tags)| Machine {
+            college,
+            id,
+            model,
+            platform,
+            room,
+            tags,
+        })
 }
 
 fn track() -> impl Strategy<Value = Track> {
@@ -100,9 +121,29 @@ fn assignment() -> impl Strategy<Value = Assignment> {
 }
 
 fn rollout() -> impl Strategy<Value = Rollout> {
-    let ring = (one(&["first", "second"]), 1..=100_u8, 0..=672_u32, audience())
-        .prop_map(|(name, percent, soak_hours, to)| Ring { name, percent, soak_hours, to });
-    proptest::collection::vec(ring, 1..4).prop_map(|rings| Rollout { rings })
+    let ring = (any::<bool>(), 1..=100_u8, 0..=672_u32, audience()).prop_map(
+        |(confirm, percent, soak_hours, to)| Ring {
+            name: "ring".parse().unwrap(),
+            confirm,
+            percent,
+            soak_hours,
+            to,
+        },
+    );
+    let halt = (1..=100_u8, 1..5_u32, 1..=672_u32, 0..=100_u8).prop_map(
+        |(percent, machines, silent_hours, success_percent)| Halt {
+            percent,
+            machines,
+            silent_hours,
+            success_percent,
+        },
+    );
+    (halt, proptest::collection::vec(ring, 1..4)).prop_map(|(halt, mut rings)| {
+        for (number, ring) in rings.iter_mut().enumerate() {
+            ring.name = format!("ring-{number}").parse().unwrap();
+        }
+        Rollout { halt, rings }
+    })
 }
 
 fn deployment() -> impl Strategy<Value = Deployment> {

@@ -15,6 +15,7 @@ fn machine() -> Machine {
     Machine {
         college: "57001".parse().unwrap(),
         id: "b12-03".parse().unwrap(),
+        model: None,
         platform: "linux-x86_64".parse().unwrap(),
         room: "B12".parse().ok(),
         tags: ["exam".parse().unwrap()].into(),

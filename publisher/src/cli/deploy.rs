@@ -93,6 +93,9 @@ pub struct For {
     /// Words that are true of workstations.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["show", "policy", "edit"])]
     pub tags: Vec<Tag>,
+    /// Hardware models, as `machines` shows them; may be given several times.
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["show", "policy", "edit"])]
+    pub models: Vec<String>,
     /// Workstations, by name.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["show", "policy", "edit"])]
     pub machines: Vec<MachineId>,

@@ -2,7 +2,7 @@
 
 use mirabelle_manifests::network::{BRAKE_TARGET, brake_role};
 use mirabelle_manifests::tuf::{TargetFile, Targets};
-use mirabelle_manifests::{Brake, Instant, TargetPath};
+use mirabelle_manifests::{Audience, Brake, Instant, TargetPath};
 use mirabelle_terminal::{Failure, OrFail};
 use serde::Serialize;
 
@@ -25,7 +25,13 @@ pub(super) fn run(context: &mut Context, arguments: &Pause, pause: bool) -> Resu
     let release = format!("{} {}", entry.name, entry.version);
 
     let mut brake = Brake::parse(&repository.only_target(&role, BRAKE_TARGET)?).or_fail(what)?;
-    let held = brake.holds_back(&entry.name, &entry.platform, entry.sequence).is_some();
+    let pauses = || brake.pauses(&entry.name, &entry.platform, entry.sequence);
+    // A pause for some is no pause for all; whoever resumes, resumes for all.
+    let held = if pause {
+        pauses().any(|pause| pause.after.is_none() && pause.to == Audience::everyone())
+    } else {
+        pauses().next().is_some()
+    };
     if held == pause {
         let state = if pause { "paused already" } else { "not paused" };
         return Err(Failure::no(format!("`{release}` is {state}")));
@@ -33,17 +39,16 @@ pub(super) fn run(context: &mut Context, arguments: &Pause, pause: bool) -> Resu
     if pause {
         let since = Instant::from_second(context.now.as_second()).unwrap_or(context.now);
         brake.paused.push(mirabelle_manifests::Pause {
+            after: None,
             package: entry.name,
             platform: entry.platform,
             reason: arguments.reason.clone(),
             sequence: entry.sequence,
             since,
+            to: Audience::everyone(),
         });
     } else {
-        brake.paused.retain(|other| {
-            (&other.package, &other.platform, other.sequence)
-                != (&entry.name, &entry.platform, entry.sequence)
-        });
+        brake.paused.retain(|other| !other.is_about(&entry.name, &entry.platform, entry.sequence));
     }
 
     let bytes = brake.to_bytes().or_fail(what)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use mirabelle_manifests::{
-    Assignment, AssignmentMode, Deployment, GroupName, Hours, Ring, Rollout, Span, Track, Values,
+    Assignment, AssignmentMode, Deployment, GroupName, Halt, Hours, Ring, Rollout, Span, Track, Values,
 };
 
 /// The lines that say what `new` changes against `before`.
@@ -56,11 +56,21 @@ pub(crate) fn assignment(assignment: &Assignment) -> String {
 }
 
 fn rollout(name: &GroupName, rollout: &Rollout) -> String {
-    let ring = |Ring { name, percent, soak_hours, to }: &Ring| {
-        format!("`{name}`, {percent} in a hundred at {to}, the next {soak_hours} hours later")
+    let ring = |Ring { name, confirm, percent, soak_hours, to }: &Ring| {
+        let confirmed = if *confirm { ", once an operator lets it go on" } else { "" };
+        format!("`{name}`, {percent} in a hundred at {to}, the next {soak_hours} hours later{confirmed}")
     };
     let rings: Vec<String> = rollout.rings.iter().map(ring).collect();
-    format!("rollout `{name}` has the rings {}", rings.join("; "))
+    let halt = if rollout.halt == Halt::default() {
+        String::new()
+    } else {
+        let Halt { percent, machines, silent_hours, success_percent } = rollout.halt;
+        format!(
+            "; it halts when {percent} in a hundred, and {machines}, failed or said nothing for {silent_hours} hours; the next ring opens \
+             when it runs well on {success_percent} in a hundred"
+        )
+    };
+    format!("rollout `{name}` has the rings {}{halt}", rings.join("; "))
 }
 
 fn hours(hours: &Hours) -> Vec<String> {

@@ -74,6 +74,7 @@ fn audience(to: &For) -> Result<Audience, Failure> {
         colleges: if all { BTreeSet::new() } else { to.colleges.iter().cloned().collect() },
         groups: to.groups.iter().cloned().collect(),
         machines: to.machines.iter().cloned().collect(),
+        models: to.models.iter().cloned().collect(),
         platforms: to.platforms.iter().cloned().collect(),
         rooms: to.rooms.iter().cloned().collect(),
         tags: to.tags.iter().cloned().collect(),
@@ -92,7 +93,7 @@ fn assignment(
     let mut to = audience(&arguments.to)?;
     if to == Audience::everyone() && arguments.to.colleges.is_empty() {
         return Err(Failure::usage("for whom?").hint(
-            "`--colleges 57001,57002`, `--colleges all`, or --rooms, --tags, --machines, --groups, --platforms",
+            "`--colleges 57001,57002`, `--colleges all`, or --rooms, --tags, --models, --machines, --groups, --platforms",
         ));
     }
     let zone = zone(before);
