@@ -159,10 +159,12 @@ fn morning(workstation: &mut Workstation, nodes: &[Node]) -> Sent {
             model: "OptiPlex 3070".to_owned(),
             vendor: "Dell Inc.".to_owned(),
         },
+        platform: Some("linux-x86_64".parse().unwrap()),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         releases: releases.collect(),
         room: Some(workstation.name[..3].parse().unwrap()),
         system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        tags: [].into(),
     };
     let first = if workstation.number == 0 {
         Event::Enrolled { key: Box::new(workstation.key.public()) }

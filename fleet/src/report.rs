@@ -10,10 +10,12 @@
 //!
 //! What an older receiver does with an event that it does not know: keeps it as it came, and shows it as something else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mirabelle_keys::{PublicKey, Signature, SigningKey};
-use mirabelle_manifests::{Digest, Instant, Json, MachineId, PackageName, RoomName, SiteId, Version};
+use mirabelle_manifests::{
+    Digest, Instant, Json, Machine, MachineId, PackageName, Platform, RoomName, SiteId, Tag, Version,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -118,6 +120,9 @@ impl Event {
 pub struct Inventory {
     /// Of what it is made.
     pub hardware: Hardware,
+    /// What it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// The version of this program.
     pub program: String,
     /// What is installed.
@@ -127,6 +132,23 @@ pub struct Inventory {
     pub room: Option<RoomName>,
     /// Its operating system, as that calls itself.
     pub system: String,
+    /// Words that are true of it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Tag>,
+}
+
+impl Inventory {
+    /// What the deployment can tell of the machine of this name; nothing of one that does not say what it runs.
+    pub fn machine(&self, college: SiteId, id: MachineId) -> Option<Machine> {
+        Some(Machine {
+            college,
+            id,
+            model: Some(self.hardware.model.clone()).filter(|model| !model.is_empty()),
+            platform: self.platform.clone()?,
+            room: self.room.clone(),
+            tags: self.tags.clone(),
+        })
+    }
 }
 
 /// Of what a machine is made; what it does not tell is empty or 0.

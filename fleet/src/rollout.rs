@@ -14,6 +14,7 @@
 //! Fails safe: where nobody watches, the pause after the ring stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::SignedDuration;
 use mirabelle_manifests::{
@@ -89,6 +90,27 @@ pub enum Step {
     },
     /// Every ring was passed.
     Finished,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Began => f.write_str("began"),
+            Self::Held { after, until: Hold::Success } => {
+                write!(f, "whoever comes after ring `{after}` waits until it went well")
+            }
+            Self::Held { after, until: Hold::Operator } => {
+                write!(f, "ring `{after}` went well; whoever comes after it waits for an operator")
+            }
+            Self::Passed { after, by_operator: false } => write!(f, "ring `{after}` went well"),
+            Self::Passed { after, by_operator: true } => {
+                write!(f, "an operator let it go on after ring `{after}`")
+            }
+            Self::Halted { to, why } => write!(f, "halted for {to}: {why}"),
+            Self::Resumed { to } => write!(f, "an operator resumed it for {to}"),
+            Self::Finished => f.write_str("finished"),
+        }
+    }
 }
 
 /// What those after a ring wait for.

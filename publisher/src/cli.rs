@@ -14,7 +14,7 @@ use mirabelle_terminal::{ByteCount, DocumentKind};
 use mirabelle_transfer::Upstream;
 
 pub use self::deploy::{Deploy, Deployable, For, When};
-pub use self::fleet::{FleetState, Machines, NodeCommand};
+pub use self::fleet::{FleetState, Machines, NodeCommand, RolloutsCommand, Watch};
 use crate::key_location::KeyLocation;
 use crate::token::Algorithm;
 
@@ -92,6 +92,9 @@ pub enum Command {
     Node(NodeCommand),
     /// What machines are, and what they reported.
     Machines(Machines),
+    /// Releases on their way through the rings of their rollouts.
+    #[command(subcommand)]
+    Rollouts(RolloutsCommand),
     /// What is kept of people: pseudonyms, and what each chose.
     #[command(subcommand)]
     Person(PersonCommand),

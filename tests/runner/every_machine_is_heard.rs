@@ -42,7 +42,7 @@ fn code(college: &College) -> CollegeCode {
 }
 
 /// An agent that has its college's code, and asks every second.
-fn reporting(college: &College, number: usize) -> Agent {
+pub(crate) fn reporting(college: &College, number: usize) -> Agent {
     let workstation = college.workstation(number);
     let agent = "[agent]\nrefresh-every = \"1 s\"\nstore-port = 0\n";
     if !workstation.root().join("college.code").exists() {
@@ -53,7 +53,7 @@ fn reporting(college: &College, number: usize) -> Agent {
 }
 
 /// Waits until a college's node has knocked, and accepts it.
-fn accept(world: &World, college: &str) {
+pub(crate) fn accept(world: &World, college: &str) {
     accept_in(world, "embedded", college);
 }
 
@@ -101,7 +101,7 @@ fn has_told(root: &Path, is_there: bool) -> bool {
 }
 
 /// Workstations of a college are called alike: the test gives them names of their own.
-fn call(college: &College, number: usize, name: &str) {
+pub(crate) fn call(college: &College, number: usize, name: &str) {
     let path = college.workstation(number).root().join("client.toml");
     let own = self::name(college, number);
     let text = fs::read_to_string(&path)

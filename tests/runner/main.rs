@@ -6,6 +6,7 @@ mod a_node_is_operated;
 mod a_node_updates_itself;
 mod a_nodes_store;
 mod a_release_that_fails_is_returned;
+mod a_rollout_stops_itself;
 mod a_stick_fills_a_node;
 mod a_workstation_finds_its_node;
 mod agents;

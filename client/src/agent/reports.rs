@@ -305,6 +305,7 @@ impl Agent {
         let current = self.layout.current_generation()?;
         let inventory = Inventory {
             hardware: platform::hardware(self.layout.root()),
+            platform: Some(self.config.machine.platform.clone()),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             releases: current
                 .packages
@@ -313,6 +314,7 @@ impl Agent {
                 .collect(),
             room: self.config.machine.room.clone(),
             system: platform::system(),
+            tags: self.config.machine.tags.clone(),
         };
         let there = There {
             current,

@@ -3,6 +3,9 @@
 use clap::{Args, Subcommand};
 use mirabelle_manifests::{MachineId, SiteId};
 
+use super::ReleaseName;
+use crate::key_location::KeyLocation;
+
 /// Where the fleet's state is.
 #[derive(Clone, Debug, Args)]
 pub struct FleetState {
@@ -51,6 +54,44 @@ pub struct Machines {
     /// What this machine reported, the newest first; with --college.
     #[arg(requires = "college")]
     pub machine: Option<MachineId>,
+    /// Where the fleet's state is.
+    #[command(flatten)]
+    pub state: FleetState,
+}
+
+/// Rollouts.
+#[derive(Debug, Subcommand)]
+pub enum RolloutsCommand {
+    /// How far each is, ring by ring.
+    List(FleetState),
+    /// One of them: how far it is, what failed, and its whole story.
+    Show {
+        /// The release.
+        #[command(flatten)]
+        release: ReleaseName,
+        /// Where the fleet's state is.
+        #[command(flatten)]
+        state: FleetState,
+    },
+    /// Open the next ring of what goes well, and halt what does not, until stopped.
+    Watch(Watch),
+}
+
+/// Watch rollouts.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// The brake's key: a sealed file, or `pkcs11:…` on a token.
+    #[arg(long)]
+    pub brake_key: KeyLocation,
+    /// The online key, which makes the brake known.
+    #[arg(long)]
+    pub key: KeyLocation,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: u64,
+    /// Look once, and end.
+    #[arg(long)]
+    pub once: bool,
     /// Where the fleet's state is.
     #[command(flatten)]
     pub state: FleetState,

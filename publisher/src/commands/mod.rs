@@ -17,6 +17,7 @@ mod person;
 mod publish;
 mod review;
 mod role;
+mod rollouts;
 mod serve;
 mod sign;
 mod status;
@@ -92,6 +93,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify => runtime()?.block_on(verify::run(context)),
         Command::Node(command) => runtime()?.block_on(fleet::node(context, &command)),
         Command::Machines(arguments) => runtime()?.block_on(fleet::machines(context, &arguments)),
+        Command::Rollouts(command) => runtime()?.block_on(rollouts::run(context, &command)),
         Command::Person(command) => person::run(context, &command),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),
         Command::Print { kind } => print_document(kind, Cli::command()),

@@ -29,8 +29,9 @@ use crate::repository::{Repository, read_document};
 const DICTIONARIES: usize = 8;
 const MAX_METADATA_BYTES: u64 = 64 << 20;
 
+/// What was made known.
 #[derive(Serialize)]
-struct Published {
+pub(super) struct Published {
     timestamp: u64,
     snapshot: u64,
     releases: usize,
@@ -39,6 +40,13 @@ struct Published {
 }
 
 pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Failure> {
+    let published = publish(context, arguments)?;
+    context.output.print(&published, words);
+    Ok(())
+}
+
+/// Publishes, and says nothing.
+pub(super) fn publish(context: &mut Context, arguments: &Publish) -> Result<Published, Failure> {
     let repository = context.repository()?;
     let key = keyfile::open(&arguments.key, &mut context.passphrase)?;
     let mut new_releases = {
@@ -151,10 +159,19 @@ pub(super) fn run(context: &mut Context, arguments: &Publish) -> Result<(), Fail
     let record = Record { event: Event::Published, document, keys: vec![key.public().id()], what };
     repository.record(record, context.now)?;
     let new_deltas = deltas.map_or(0, |report| report.made.len());
-    let result =
-        Published { timestamp: timestamp.version, snapshot: version, releases, new_releases, new_deltas };
-    context.output.print(&result, words);
-    Ok(())
+    Ok(Published { timestamp: timestamp.version, snapshot: version, releases, new_releases, new_deltas })
+}
+
+/// True when what is signed of a role is what readers see.
+pub(super) fn is_published(repository: &Repository, role: &RoleName) -> Result<bool, Failure> {
+    let public = repository.public();
+    let read = |role: RoleName, version| public.join(metadata_path(&role, version));
+    let timestamp: Option<Document<Timestamp>> = read_document(&read(RoleName::timestamp(), None))?;
+    let snapshot = timestamp.as_ref().and_then(|timestamp| timestamp.signed.snapshot());
+    let Some(snapshot) = snapshot.map(|snapshot| snapshot.version) else { return Ok(false) };
+    let snapshot: Option<Document<Snapshot>> = read_document(&read(RoleName::snapshot(), Some(snapshot)))?;
+    let published = snapshot.and_then(|snapshot| Some(snapshot.signed.meta.get(&role.meta_name())?.version));
+    Ok(published == Some(repository.role::<Targets>(role)?.signed.version))
 }
 
 fn words(result: &Published) -> String {

@@ -12,6 +12,7 @@
 //! - *A request that was overheard*: it counts once, for five minutes; reports are numbered besides.
 //! - *Somebody who knocks without end*: a college has few keys that wait.
 
+mod rollouts;
 mod state;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ use mirabelle_terminal::Failure;
 use mirabelle_transfer::reports::{MAX_PACKED_BYTES, unpack};
 use mirabelle_transfer::serve::{Body, Refused, SignedRequests, answer, collect, json};
 
+pub(crate) use self::rollouts::{Followed, followed, held_by};
 use self::state::Error;
 pub(crate) use self::state::State;
 

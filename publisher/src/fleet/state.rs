@@ -3,6 +3,8 @@
 //! One interface, one set of queries, one set of migrations: whatever both understand. A batch of reports is one transaction, so that
 //! it is stored whole or not at all; stored twice it counts once, by the numbers of its machines.
 
+mod rollouts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -413,6 +415,7 @@ async fn store(
     .bind(signed.text())
     .execute(&mut **transaction)
     .await?;
+    rollouts::note(transaction, signed.key(), report).await?;
     let state = match &report.event {
         Event::Inventory { inventory } => written(inventory)?,
         Event::Node { state } => written(state)?,
