@@ -392,7 +392,7 @@ impl Watched<'_> {
                 continue;
             }
             let soaked = opens.get(number + 1).is_some_and(|next| *next <= self.now);
-            let went_well = soaked && course.halted.is_empty() && self.went_well(&placed, number);
+            let went_well = soaked && self.went_well(&course, &placed, number);
             let until = if went_well && ring.confirm { Hold::Operator } else { Hold::Success };
             if went_well && !ring.confirm {
                 go(Step::Passed { after: ring.name.clone(), by_operator: false }, &mut course);
@@ -432,13 +432,25 @@ impl Watched<'_> {
         if all == 0 { 0 } else { silent * 1000 / all }
     }
 
-    /// True when the release runs well on enough of those that the rings up to this one reached and that are on.
-    fn went_well(&self, placed: &[Placed<'_>], ring: usize) -> bool {
-        let reached = placed.iter().filter(|placed| placed.ring <= ring && placed.stand != Stand::Silent);
+    /// True when the release runs well on enough of those that the rings up to this one reached and that are on. It goes on without a model or
+    /// a college that it stopped for, and not at all while it stopped for everybody.
+    fn went_well(&self, course: &Course, placed: &[Placed<'_>], ring: usize) -> bool {
+        if course.halted.iter().any(|(to, _)| *to == Audience::everyone()) {
+            return false;
+        }
+        let reached = placed.iter().filter(|placed| {
+            placed.ring <= ring
+                && placed.stand != Stand::Silent
+                && !self.is_halted(course, &placed.workstation.machine)
+        });
         let (all, well) = reached.fold((0_usize, 0_usize), |(all, well), placed| {
             (all + 1, well + usize::from(placed.stand == Stand::Well))
         });
         well * 100 >= all * usize::from(self.rollout.halt.success_percent)
+    }
+
+    fn is_halted(&self, course: &Course, machine: &Machine) -> bool {
+        course.halted.iter().any(|(to, _)| to.includes(machine, &self.deployment.groups))
     }
 
     /// For whom it is to stop now, and why: for the models or the colleges that it is about, if the others do well; else for everybody.
@@ -450,9 +462,6 @@ impl Watched<'_> {
         usual: usize,
     ) -> Vec<(Audience, String)> {
         let halt = self.rollout.halt;
-        let is_halted = |machine: &Machine| {
-            course.halted.iter().any(|(to, _)| to.includes(machine, &self.deployment.groups))
-        };
         let is_news = |placed: &Placed<'_>| {
             let since = match &placed.workstation.failed {
                 Some((at, _)) => *at,
@@ -463,7 +472,7 @@ impl Watched<'_> {
         let (mut whole, mut models, mut colleges) = (Count::default(), BTreeMap::new(), BTreeMap::new());
         for placed in placed.iter().filter(|placed| placed.ring < open) {
             let machine = &placed.workstation.machine;
-            if is_halted(machine) {
+            if self.is_halted(course, machine) {
                 continue;
             }
             let is_news = is_news(placed);

@@ -258,6 +258,10 @@ fn what_fails_on_one_model_or_at_one_college_stops_there() {
     fleet.run(25..40, on_old);
     let told = fleet.told();
     assert!(told.iter().any(|step| step.contains("halted for model old")), "{told:?}");
+    // It goes on without them, and is not finished before somebody resumed it.
+    fleet.run(40..200, on_old);
+    let told = fleet.told();
+    assert!(told.last().unwrap().contains("passed half"), "{told:?}");
     let mut fleet = Fleet::new();
     fleet.run(0..25, well);
     fleet

@@ -165,15 +165,22 @@ impl World {
         self
     }
 
-    fn paused(mut self, package: &str, sequence: u64) -> Self {
+    fn paused(self, package: &str, sequence: u64) -> Self {
+        self.paused_for(package, sequence, None, "")
+    }
+
+    /// Paused for those after a ring, and of a college where one is named.
+    fn paused_for(mut self, package: &str, sequence: u64, after: Option<&str>, college: &str) -> Self {
         self.brake.paused.push(Pause {
-            after: None,
+            after: after.map(|ring| ring.parse().unwrap()),
             package: package.parse().unwrap(),
             platform: Platform::any(),
             reason: "breaks".into(),
             sequence,
             since: time("2026-02-01T00:00:00Z"),
-            to: Audience::everyone(),
+            to: Audience::colleges(
+                Some(college).filter(|code| !code.is_empty()).map(|code| code.parse().unwrap()),
+            ),
         });
         self
     }
@@ -254,6 +261,8 @@ fn every_situation_has_its_decision() {
     let required = || ruff().line("ruff", "required");
     let available = || ruff().line("ruff", "available");
     let teachers = || ruff().line("ruff", "teachers");
+    let paused = "keep: release 2 is paused since 2026-02-01T00:00:00Z: breaks";
+    let new = "install 2: it is not here yet";
     let update = "update to 2: release 1 is here";
     let cases = vec![
         (required(), "install 2: it is not here yet"),
@@ -302,6 +311,13 @@ fn every_situation_has_its_decision() {
         ),
         (required().paused("ruff", 2).installed("ruff", 2), "keep: it is what the deployment says"),
         (required().paused("ruff", 1).installed("ruff", 1), update),
+        (required().paused_for("ruff", 2, None, "57001"), paused),
+        (required().paused_for("ruff", 2, None, "57002"), new),
+        // Its ring is the second of two.
+        (required().rollout(24).paused_for("ruff", 2, Some("first"), ""), paused),
+        (required().rollout(24).paused_for("ruff", 2, Some("rest"), ""), new),
+        (required().rollout(24).paused_for("ruff", 2, Some("nobody-knows"), ""), paused),
+        (required().paused_for("ruff", 2, Some("first"), ""), paused),
         (
             required().failed("ruff", 2).installed("ruff", 1),
             "keep: release 2 failed here at 2026-03-01T12:00:00Z: its check failed",

@@ -273,9 +273,19 @@ proptest! {
     #[test]
     fn no_brake_can_do_anything_but_withhold(
         world in worlds(),
-        pauses in proptest::collection::vec((proptest::sample::select(&["a", "b", "c", "d", "e"][..]), 0..5_u64), 0..6),
+        pauses in proptest::collection::vec(
+            (
+                proptest::sample::select(&["a", "b", "c", "d", "e"][..]),
+                0..5_u64,
+                proptest::option::of(proptest::sample::select(&["first", "rest", "nobody-knows"][..])),
+                proptest::sample::select(&["", "57001", "57002"][..]),
+            ),
+            0..6,
+        ),
     ) {
-        let braked = pauses.into_iter().fold(world.clone(), |world, (name, sequence)| world.paused(name, sequence));
+        let braked = pauses.into_iter().fold(world.clone(), |world, (name, sequence, after, college)| {
+            world.paused_for(name, sequence, after, college)
+        });
         let (with, without) = (braked.decide(), world.decide());
         prop_assert!(with.keys().eq(without.keys()));
         for (package, with) in &with {
