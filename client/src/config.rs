@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Settings;
 use crate::discover::NodeSetting;
 use crate::layout::Layout;
+use crate::platform;
 
 /// What stays free, so that people can go on working: their documents, and the system's own needs; a tenth of a disk
 /// that is small.

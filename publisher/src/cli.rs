@@ -14,7 +14,7 @@ use mirabelle_terminal::{ByteCount, DocumentKind};
 use mirabelle_transfer::Upstream;
 
 pub use self::deploy::{Deploy, Deployable, For, When};
-pub use self::fleet::{FleetState, Machines, NodeCommand, RolloutsCommand, Watch};
+pub use self::fleet::{Benefit, FleetState, Machines, NodeCommand, RolloutsCommand, Watch};
 use crate::key_location::KeyLocation;
 use crate::token::Algorithm;
 
@@ -95,6 +95,8 @@ pub enum Command {
     /// Releases on their way through the rings of their rollouts.
     #[command(subcommand)]
     Rollouts(RolloutsCommand),
+    /// What was saved: bytes over the links, hours of computers that were off, days until releases were everywhere.
+    Benefit(Benefit),
     /// What is kept of people: pseudonyms, and what each chose.
     #[command(subcommand)]
     Person(PersonCommand),

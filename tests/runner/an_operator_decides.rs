@@ -152,7 +152,11 @@ values = { proxy = "http://proxy.example:3128" }
     for (from, to, words) in [
         ("mode = \"required\"", "mode = \"needed\"", "line 2"),
         ("percent = 5", "percent = 500", "percent"),
-        ("percent = 5", "percent = 0", "the rollout `careful` has no rings, a percentage outside 1 to 100"),
+        (
+            "percent = 5",
+            "percent = 0",
+            "the rollout `careful` has no rings, two of one name, a percentage outside 1 to 100",
+        ),
         ("groups = [\"exams\"]", "groups = [\"exam\"]", "names `exam`, which the deployment does not define"),
         ("[[values]]", "[[value]]", "unknown field `value`"),
     ] {

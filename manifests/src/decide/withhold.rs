@@ -29,8 +29,11 @@ impl Situation<'_> {
         for decision in decisions.values_mut() {
             let Some(reason) = decision.release().and_then(|entry| {
                 let listing = &entry.listing;
-                let mut pauses = self.brake.pauses(&listing.name, &listing.platform, listing.sequence);
-                let pause = pauses.find(|pause| self.is_meant_by(pause))?;
+                let pauses = self.brake.pauses(&listing.name, &listing.platform, listing.sequence);
+                // What stopped it altogether says more than a ring that waits.
+                let pause = pauses
+                    .filter(|pause| self.is_meant_by(pause))
+                    .min_by_key(|pause| pause.after.is_some())?;
                 let (since, why) = (pause.since, pause.reason.clone());
                 Some(Reason::Paused { sequence: listing.sequence, since, why })
             }) else {

@@ -1,7 +1,7 @@
 //! The fleet: which keys speak for nodes, and what machines reported.
 
 use clap::{Args, Subcommand};
-use mirabelle_manifests::{MachineId, SiteId};
+use mirabelle_manifests::{Instant, MachineId, SiteId};
 
 use super::ReleaseName;
 use crate::key_location::KeyLocation;
@@ -92,6 +92,23 @@ pub struct Watch {
     /// Look once, and end.
     #[arg(long)]
     pub once: bool,
+    /// Where the fleet's state is.
+    #[command(flatten)]
+    pub state: FleetState,
+}
+
+/// What was saved.
+#[derive(Debug, Args)]
+pub struct Benefit {
+    /// Of this college alone.
+    #[arg(long)]
+    pub college: Option<SiteId>,
+    /// Since then: `2026-09-01T00:00:00Z`.
+    #[arg(long, value_name = "INSTANT")]
+    pub since: Option<Instant>,
+    /// What a computer takes that is on and does nothing.
+    #[arg(long, value_name = "WATTS", default_value_t = 40)]
+    pub watts: u32,
     /// Where the fleet's state is.
     #[command(flatten)]
     pub state: FleetState,

@@ -2,6 +2,7 @@
 
 mod approve;
 mod audit;
+mod benefit;
 mod brake;
 mod build;
 mod check;
@@ -94,6 +95,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node(command) => runtime()?.block_on(fleet::node(context, &command)),
         Command::Machines(arguments) => runtime()?.block_on(fleet::machines(context, &arguments)),
         Command::Rollouts(command) => runtime()?.block_on(rollouts::run(context, &command)),
+        Command::Benefit(arguments) => runtime()?.block_on(benefit::run(context, &arguments)),
         Command::Person(command) => person::run(context, &command),
         Command::Serve(arguments) => runtime()?.block_on(serve::run(context, &arguments)),
         Command::Print { kind } => print_document(kind, Cli::command()),

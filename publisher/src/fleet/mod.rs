@@ -27,7 +27,7 @@ use mirabelle_transfer::serve::{Body, Refused, SignedRequests, answer, collect, 
 
 pub(crate) use self::rollouts::{Followed, followed, held_by};
 use self::state::Error;
-pub(crate) use self::state::State;
+pub(crate) use self::state::{Daily, State};
 
 const UNREADABLE: Refused = (StatusCode::BAD_REQUEST, "the request cannot be read");
 const NOT_ACCEPTED: Refused = (StatusCode::FORBIDDEN, "this key is not accepted as the college's node");

@@ -3,6 +3,7 @@
 //! One interface, one set of queries, one set of migrations: whatever both understand. A batch of reports is one transaction, so that
 //! it is stored whole or not at all; stored twice it counts once, by the numbers of its machines.
 
+mod daily;
 mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyPool, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+pub(crate) use self::daily::Daily;
 
 /// The name of the engine that needs nothing.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -416,6 +419,7 @@ async fn store(
     .execute(&mut **transaction)
     .await?;
     rollouts::note(transaction, signed.key(), report).await?;
+    daily::note(transaction, signed.key(), report).await?;
     let state = match &report.event {
         Event::Inventory { inventory } => written(inventory)?,
         Event::Node { state } => written(state)?,

@@ -205,7 +205,11 @@ values = { proxy = "http://p:3128" }
             ("package = \"ruff\"", "pakage = \"ruff\"", "unknown field `pakage`"),
             ("percent = 5", "percent = \"five\"", "line 32"),
             ("08:00", "8h", "`8h` is no time of the day"),
-            ("percent = 5", "percent = 0", "the rollout `careful` has no rings, a percentage outside"),
+            (
+                "percent = 5",
+                "percent = 0",
+                "the rollout `careful` has no rings, two of one name, a percentage outside",
+            ),
             (
                 "groups = [\"exams\"]",
                 "groups = [\"exam\"]",
