@@ -429,7 +429,7 @@ impl Watched<'_> {
         let (all, silent) = others.fold((0_usize, 0_usize), |(all, silent), workstation| {
             (all + 1, silent + usize::from(self.is_silent(workstation)))
         });
-        if all == 0 { 0 } else { silent * 1000 / all }
+        (silent * 1000).checked_div(all).unwrap_or(0)
     }
 
     /// True when the release runs well on enough of those that the rings up to this one reached and that are on. It goes on without a model or

@@ -129,7 +129,7 @@ impl Fleet {
                     continue;
                 }
                 Stand::Failed if may => {
-                    workstation.failed = workstation.failed.take().or(Some((now, "no".to_owned())))
+                    workstation.failed = workstation.failed.take().or(Some((now, "no".to_owned())));
                 }
                 _ if may && workstation.installed.is_none() => workstation.installed = Some(now),
                 _ => workstation.started |= workstation.installed.is_some(),

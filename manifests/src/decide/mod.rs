@@ -192,7 +192,7 @@ impl<'a> Situation<'a> {
             return Decision::keep(reasons, Reason::NotDeployed { college });
         };
         let Assignment { to, mode, track, .. } = assignment;
-        reasons.push(Reason::Assigned { to: to.clone(), mode: *mode, track: track.clone() });
+        reasons.push(Reason::Assigned { to: Box::new(to.clone()), mode: *mode, track: track.clone() });
         if lines > 1 {
             reasons.push(Reason::Overrules { others: lines - 1 });
         }

@@ -15,7 +15,7 @@ use crate::names::{GroupName, PackageName, Platform, SiteId, Version};
 pub enum Reason {
     // What was looked at, on the way.
     #[error("the deployment says for {to}: {mode}, {track}")]
-    Assigned { to: Audience, mode: AssignmentMode, track: Track },
+    Assigned { to: Box<Audience>, mode: AssignmentMode, track: Track },
     #[error("{others} wider or earlier lines of the deployment are overruled by that one")]
     Overrules { others: usize },
     #[error("the pin on release {sequence} ended at {until:.0}")]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::Benefit;
 use crate::fleet::{Daily, State};
+use crate::review::visible;
 use crate::submission::read_catalogue;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -176,16 +177,15 @@ fn words(saved: &Saved, watts: u32) -> String {
             sums.stayed_on.to_string(),
         ]);
     }
-    let mut text = table.render();
-    text.push_str(&format!("\nkWh: {watts} W for each computer that was off"));
+    let mut lines = vec![format!("kWh: {watts} W for each computer that was off")];
     for arrived in &saved.releases {
         let Arrived { release, installations, days_to_95_percent, .. } = arrived;
         let days = days_to_95_percent
             .map_or(String::new(), |days| format!(", 95 % of them within {days} days of its approval"));
-        text.push_str(&format!("\n{release}: installed {installations} times{days}"));
+        lines.push(format!("{release}: installed {installations} times{days}"));
     }
     for (why, count) in &saved.stayed_on {
-        text.push_str(&format!("\nstayed on {count} times: {}", crate::review::visible(why)));
+        lines.push(format!("stayed on {count} times: {}", visible(why)));
     }
-    text
+    format!("{}\n{}", table.render(), lines.join("\n"))
 }

@@ -23,6 +23,7 @@ use crate::cli::{Publish, RolloutsCommand, Watch};
 use crate::fleet::{Followed, State, followed, held_by};
 use crate::keyfile;
 use crate::repository::Repository;
+use crate::review::visible;
 use crate::submission::read_catalogue;
 
 /// A rollout as it is shown.
@@ -68,16 +69,13 @@ pub(super) async fn run(context: &mut Context, command: &RolloutsCommand) -> Res
                 return Err(Failure::no(format!("`{}` does not go out in rings now", release.release)));
             }
             context.output.print(&shown, |shown| {
-                let mut text = rings(shown);
+                let mut lines = vec![rings(shown)];
                 for rollout in shown {
-                    for (why, count) in &rollout.progress.causes {
-                        text.push_str(&format!("\n{count} failed: {}", crate::review::visible(why)));
-                    }
-                    for Told { at, step } in &rollout.story {
-                        text.push_str(&format!("\n{at:.0}  {step}"));
-                    }
+                    let causes = rollout.progress.causes.iter();
+                    lines.extend(causes.map(|(why, count)| format!("{count} failed: {}", visible(why))));
+                    lines.extend(rollout.story.iter().map(|Told { at, step }| format!("{at:.0}  {step}")));
                 }
-                text
+                lines.join("\n")
             });
         }
         RolloutsCommand::Watch(arguments) => watch(context, arguments).await?,
@@ -202,7 +200,7 @@ async fn watch(context: &mut Context, arguments: &Watch) -> Result<(), Failure> 
             Err(failure) if arguments.once => return Err(failure),
             // What is held stays held; the next look may find the database, or the disk, again.
             Err(failure) => {
-                tracing::error!("rollouts could not be looked at\n{}", failure.render().trim_end())
+                tracing::error!("rollouts could not be looked at\n{}", failure.render().trim_end());
             }
         }
         if arguments.once
@@ -231,10 +229,14 @@ async fn look(context: &mut Context, state: &State, arguments: &Watch) -> Result
             let story = state.story(entry.digest).await.or_fail(what)?;
             let mut course = Course::of(&story);
             let mut steps = operators(&course, one, &before);
-            steps.iter().for_each(|step| course.follow(context.now, step));
+            for step in &steps {
+                course.follow(context.now, step);
+            }
             let (workstations, nodes) = state.workstations(entry).await.or_fail(what)?;
             let next = watched(&plans, one, &workstations, &nodes, context.now).next(&course);
-            next.iter().for_each(|step| course.follow(context.now, step));
+            for step in &next {
+                course.follow(context.now, step);
+            }
             steps.extend(next);
             brake = held_by(&course, entry, &brake, context.now);
             if !steps.is_empty() {
