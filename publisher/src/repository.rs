@@ -12,6 +12,8 @@
 //!     metadata/ targets/ bundles/ sboms/ media/ routes/ deltas/ encoded/
 //!   delta-work/              scratch of making deltas; all of it can be deleted
 //!   lock                     held by whoever writes
+//!   fleet.db                 what machines reported, unless PostgreSQL has it
+//!   rollouts.lock            held by whoever watches rollouts
 //! ```
 //!
 //! Invariant: `public/metadata/timestamp.json` is replaced last, after everything it leads to is there under a name

@@ -57,32 +57,17 @@ fn has(world: &mut World, code: &str, number: usize, version: &str) {
     assert!(eventually(LONGEST, is_there), "{code} never had {version}\n{}", log());
 }
 
-fn look(world: &World) -> Vec<String> {
-    let looked = world.publisher([
-        "rollouts",
-        "watch",
-        "--once",
-        "--brake-key",
-        "keys/brake.key",
-        "--key",
-        "keys/online.key",
-    ]);
-    looked.succeeds().stdout.lines().map(ToOwned::to_owned).collect()
-}
-
+/// What a look at the rollouts says, by a clock that is so much ahead.
 fn look_at(world: &World, clock: &str) -> Vec<String> {
     let mut command = world.publisher_command();
-    command.args([
-        "rollouts",
-        "watch",
-        "--once",
-        "--brake-key",
-        "keys/brake.key",
-        "--key",
-        "keys/online.key",
-    ]);
+    command.args(["rollouts", "watch", "--once"]);
+    command.args(["--brake-key", "keys/brake.key", "--key", "keys/online.key"]);
     let looked = run(&mut with_clock(clock, &command)).succeeds();
     looked.stdout.lines().map(ToOwned::to_owned).collect()
+}
+
+fn look(world: &World) -> Vec<String> {
+    look_at(world, "+0")
 }
 
 /// How many workstations of the first ring stand so.
@@ -164,4 +149,11 @@ fn what_went_well_opens_the_next_ring() {
     assert!(eventually(LONGEST, || count(&world, "well") == 2));
     assert_eq!(look_at(&world, "+25h"), ["hello 2.0: ring `first` went well"]);
     assert_eq!(paused(&world), [] as [Value; 0]);
+    // What that saved: three times 1.0 and twice 2.0, each a bundle that did not cross the link again.
+    let saved: Value = world.publisher(["--json", "benefit"]).succeeds().json();
+    assert_eq!(saved["in_all"]["installations"], 5, "{saved:#}");
+    assert!(saved["in_all"]["whole_bytes"].as_u64().unwrap() > 0, "{saved:#}");
+    let table = world.publisher(["benefit", "--college", "57001"]).succeeds().stdout;
+    assert!(table.contains("hello 2.0: installed 2 times"), "{table}");
+    eprintln!("{table}{}", world.publisher(["rollouts", "list"]).succeeds().stdout);
 }

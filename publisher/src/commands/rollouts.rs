@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use mirabelle_content::durable;
 use mirabelle_fleet::{Course, Progress, Step, Watched};
 use mirabelle_manifests::network::{DEPLOYMENT_TARGET, brake_role, deployment_role};
 use mirabelle_manifests::{Brake, Catalogue, Deployment, Digest, Instant};
@@ -184,6 +185,10 @@ fn rings(shown: &[Shown]) -> String {
 async fn watch(context: &mut Context, arguments: &Watch) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let directory = context.repository()?.path("");
+    // Two that watch would tell every story twice.
+    let _lock = durable::try_lock(&directory.join("rollouts.lock"))
+        .or_fail(|| format!("cannot lock `{}`", directory.display()))?
+        .ok_or_else(|| Failure::no(format!("rollouts of `{}` are watched already", directory.display())))?;
     let state = State::open(&arguments.state.fleet, &directory).await?;
     loop {
         if !arguments.once {
@@ -191,6 +196,8 @@ async fn watch(context: &mut Context, arguments: &Watch) -> Result<(), Failure> 
             context.now = Instant::from_second(now.as_second()).unwrap_or(now);
         }
         match look(context, &state, arguments).await {
+            // A look at which nothing happened says nothing.
+            Ok(looked) if looked.is_empty() && !arguments.once => {}
             Ok(looked) => context.output.print(&looked, |looked| {
                 let lines = looked
                     .iter()

@@ -418,7 +418,7 @@ async fn store(
     .bind(signed.text())
     .execute(&mut **transaction)
     .await?;
-    rollouts::note(transaction, signed.key(), report).await?;
+    rollouts::note(transaction, signed.key(), report, now).await?;
     daily::note(transaction, signed.key(), report).await?;
     let state = match &report.event {
         Event::Inventory { inventory } => written(inventory)?,

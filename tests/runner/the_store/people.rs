@@ -5,9 +5,8 @@ use serde_json::json;
 
 use super::{Desktop, Store, start_agent};
 
-#[test]
-fn what_a_teacher_chose_follows_her_and_a_code_lets_her_in_without_the_link() {
-    let mut store = Store::with(&samples()[..4]);
+/// Her own page, once she signed in and installed something.
+fn claire_has_scratch(store: &mut Store) -> Browser {
     let mut browser = store.browser();
     browser.goto(&store.page("/sign-in"));
     browser.button("Continuer");
@@ -16,6 +15,13 @@ fn what_a_teacher_chose_follows_her_and_a_code_lets_her_in_without_the_link() {
     browser.button("Installer Scratch");
     browser.wait("Installé");
     browser.goto(&store.page("/me"));
+    browser
+}
+
+#[test]
+fn what_a_teacher_chose_follows_her_and_a_code_lets_her_in_without_the_link() {
+    let mut store = Store::with(&samples()[..4]);
+    let mut browser = claire_has_scratch(&mut store);
     browser.wait("scratch");
     browser.button("Créer un code de secours");
     browser.wait("Votre code de secours");
@@ -67,14 +73,7 @@ fn what_a_teacher_chose_follows_her_and_a_code_lets_her_in_without_the_link() {
 #[test]
 fn what_is_kept_of_a_person_is_shown_to_her_and_erased() {
     let mut store = Store::with(&samples()[..2]);
-    let mut browser = store.browser();
-    browser.goto(&store.page("/sign-in"));
-    browser.button("Continuer");
-    browser.sign_in_as("claire");
-    browser.goto(&store.page("/package/scratch"));
-    browser.button("Installer Scratch");
-    browser.wait("Installé");
-    browser.goto(&store.page("/me"));
+    let mut browser = claire_has_scratch(&mut store);
     let pseudonym = browser.tell(&json!({"do": "text", "selector": ".pseudonym"}));
     let pseudonym = pseudonym.as_str().unwrap().trim().to_owned();
     let export =

@@ -14,6 +14,7 @@ pub(super) async fn note(
     transaction: &mut Transaction<'_>,
     key: &KeyId,
     report: &Report,
+    now: Instant,
 ) -> Result<(), Error> {
     let at = report.at.as_second();
     match &report.event {
@@ -43,7 +44,8 @@ pub(super) async fn note(
             )
             .bind(key.as_str())
             .bind(release.to_string())
-            .bind(at)
+            // When it was heard of: an operator who resumes has seen what came before, whatever a machine's clock says.
+            .bind(now.as_second())
             .bind(why)
             .execute(&mut **transaction)
             .await?;
