@@ -155,5 +155,4 @@ fn what_went_well_opens_the_next_ring() {
     assert!(saved["in_all"]["whole_bytes"].as_u64().unwrap() > 0, "{saved:#}");
     let table = world.publisher(["benefit", "--college", "57001"]).succeeds().stdout;
     assert!(table.contains("hello 2.0: installed 2 times"), "{table}");
-    eprintln!("{table}{}", world.publisher(["rollouts", "list"]).succeeds().stdout);
 }
