@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! upstream (origin or another node)
-//!    │  refresh, verify            mirror.rs
+//!    │  refresh, verify            mirror/
 //!    ▼
-//! obligations ── obtain ──▶ objects/
+//! obligations ── obtain ──▶ objects/            over link.rs, within disk.rs
 //!    │  only when all of it is here
 //!    ▼
-//! served/ ── timestamp.json last   served.rs      ──▶ workstations, other nodes   http.rs
+//! served/ ── timestamp.json last   served.rs      ──▶ workstations, other nodes   http/; on_demand.rs, media.rs, legacy/
+//!
+//! workstations and teachers ──▶ fleet/, people/ ──▶ upstream            care/ looks after all of it            lan/ wakes, and is found
 //! ```
 //!
 //! Promise 3: what is served is always a complete catalogue; until a newer one is complete, the last one. Promise 10:

@@ -8,11 +8,14 @@
 //!   objects.lock     held by whoever counts on objects, or sweeps them
 //!   incoming/        objects being written
 //!   partials/        downloads under way; they survive a restart
-//!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/
-//!   state.json       what the last sync came to
+//!   served/          the last complete catalogue: metadata/ targets/ routes/ deltas/, and media/
+//!   state.json       what the last sync came to; plan.json, upstreams.json, scrub.json, alarms.json: what it is at, shown to people
+//!   identity.key     signs what the node says (`proof.rs`, `fleet/`), 0600
+//!   programs/        versions of its own program (`program.rs`)
 //!   link-ledger.json what the link was used for, day by day (`link.rs`); link.json  what it does now
 //!   running.json     the process that runs, while it does (`running.rs`)
 //!   fleet/           the college's code, machines that report, and what the origin does not have yet (`fleet/`)
+//!   people/          who may do what, what teachers chose and ordered, and what the origin does not have yet (`people/`)
 //!   wake-ups.json    workstations that are to be woken (`lan/wake_ups.rs`)
 //!   machines.json    workstations that can be woken (`lan/machines.rs`)
 //!   legacy/          files of legacy repositories (`legacy/store.rs`); delete it at will

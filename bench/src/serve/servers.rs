@@ -57,7 +57,7 @@ impl Step {
     }
 }
 
-/// Answers as a node does (`cache-node/src/http.rs`).
+/// Answers as a node does (`cache-node/src/http/`).
 async fn answer(
     root: &Path,
     stats: &ServeStats,
